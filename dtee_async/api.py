@@ -1,0 +1,124 @@
+"""Owns what an async application calls: thin over supervisor.job."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import anyio
+from anyio.lowlevel import RunVar
+
+from .core.contracts import Output
+from .core.result import Result
+from .core.spec import JobSpec, output_files
+from .errors import CommandFailedError, LoopError
+from .output.memory import MemoryOutput
+from .supervisor.files import open_in_host
+from .supervisor.job import Job
+from .supervisor.supervisor import GRACE_S, close_all
+from .transport.recvmmsg import ReceiveBuffer
+
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+_receive_buffer: RunVar[ReceiveBuffer] = RunVar("dtee_async_receive_buffer")
+
+
+async def run(
+    command: str | Sequence[str | os.PathLike[str]],
+    *,
+    working_dir: str | os.PathLike[str] | None = None,
+    environment: Mapping[str, str] | None = None,
+    out_append: Paths = (),
+    out_overwrite: Paths = (),
+    err_append: Paths = (),
+    err_overwrite: Paths = (),
+    combined_append: Paths = (),
+    combined_overwrite: Paths = (),
+    check: bool = False,
+    grace_s: float = GRACE_S,
+) -> Result:
+    """Run a command and keep every write it makes, in order; its stdin is /dev/null, its session its own.
+
+    ``command``: an argument vector, or a string for the shell. ``environment`` is added to ours.
+    The six output keys copy a stream, or both in order, to files. Cancelling ends the whole process
+    group (TERM, ``grace_s`` seconds, KILL), and the files get all that was captured.
+
+    Raises ConfigError, OutputError, CaptureError, SpawnError (CommandNotFoundError, which is a
+    FileNotFoundError, when there is no such program), UnknownExitStatusError; with ``check``,
+    CommandFailedError, which carries the result; LoopError outside asyncio and uvloop.
+    """
+    loop = _running_loop()
+    spec = JobSpec(
+        name="run",
+        command=command if isinstance(command, str) else tuple(os.fspath(word) for word in command),
+        working_dir=None if working_dir is None else os.fspath(working_dir),
+        environment=None if environment is None else {**os.environ, **environment},
+        outputs=tuple(
+            output_files(
+                {
+                    "out_append": _paths(out_append),
+                    "out_overwrite": _paths(out_overwrite),
+                    "err_append": _paths(err_append),
+                    "err_overwrite": _paths(err_overwrite),
+                    "combined_append": _paths(combined_append),
+                    "combined_overwrite": _paths(combined_overwrite),
+                }
+            )
+        ),
+    )
+    memory = MemoryOutput()
+    errors: list[OSError] = []
+    outputs: list[Output] = [memory, *open_in_host(spec.outputs, loop)]
+    try:
+        job = Job(loop, _buffer(), spec, outputs, lambda _, error: errors.append(error))
+    except BaseException:
+        close_all(outputs)
+        raise
+    started = datetime.now(UTC)
+    job.start()
+    try:
+        outcome = await job.wait()
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            await job.stop(grace_s)
+        raise
+    for error in (outcome.error, *errors):
+        if error is not None:
+            raise error
+    result = Result(
+        spec.title,
+        outcome.exit,
+        memory.captured(),
+        exact=job.exact,
+        writers_left=outcome.writers_left,
+        started=started,
+        duration_s=outcome.duration_s,
+    )
+    if check and result.returncode != 0:
+        raise CommandFailedError(result)
+    return result
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError as error:
+        raise LoopError(
+            "dtee_async needs a running asyncio event loop (asyncio's own or uvloop's); none runs in this thread, trio's is none"
+        ) from error
+
+
+def _buffer() -> ReceiveBuffer:
+    """The receive buffer of this loop: one for all jobs, gone with the loop."""
+    try:
+        return _receive_buffer.get()
+    except LookupError:
+        buffer = ReceiveBuffer()
+        _receive_buffer.set(buffer)
+        return buffer
+
+
+def _paths(value: Paths) -> list[str]:
+    return [os.fspath(value)] if isinstance(value, str | os.PathLike) else [os.fspath(path) for path in value]

@@ -1,0 +1,130 @@
+"""Owns the supervisor's own log: its events as structlog lines on stderr, and the colours."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import structlog
+
+from ..supervisor.events import (
+    CaptureFailed,
+    Event,
+    JobExited,
+    JobFailedToStart,
+    JobLeftRunning,
+    JobStarted,
+    OutputDropped,
+    OutputFailed,
+    Stopping,
+)
+
+if TYPE_CHECKING:
+    from ..engine.terminal import FanIn
+
+COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
+
+
+def use_colour(environment: Mapping[str, str], *, is_tty: bool) -> bool:
+    """NO_COLOR and FORCE_COLOR win (no-color.org, force-color.org), else: on a terminal that can."""
+    if environment.get("NO_COLOR"):
+        return False
+    if environment.get("FORCE_COLOR"):
+        return True
+    return is_tty and environment.get("TERM") != "dumb"
+
+
+def prefixes(names: list[str], *, colour: bool) -> dict[str, tuple[bytes, bytes]]:
+    """For each job, what stands before a line (``web  | ``) and before the rest of one that was split (``web  : ``)."""
+    width = max(map(len, names), default=0)
+    found = {}
+    for index, name in enumerate(names):
+        begin, end = (f"\x1b[{COLOURS[index % len(COLOURS)]}m", "\x1b[0m") if colour else ("", "")
+        found[name] = tuple(f"{begin}{name:<{width}} {mark}{end} ".encode() for mark in "|:")
+    return {name: (first, rest) for name, (first, rest) in found.items()}
+
+
+class Log:
+    """Writes events through the fan-in of stderr, so that they are never in the middle of a job's line, and never block."""
+
+    def __init__(self, stderr: FanIn, form: str, *, colour: bool) -> None:
+        self._stderr = stderr
+        renderer: structlog.typing.Processor
+        if form == "json":
+            renderer = structlog.processors.JSONRenderer()
+        else:
+            renderer = structlog.dev.ConsoleRenderer(colors=colour, pad_event_to=18, sort_keys=False)
+        self._log = structlog.wrap_logger(
+            self,
+            processors=[structlog.processors.add_log_level, _TIMES[form], renderer],
+            wrapper_class=structlog.make_filtering_bound_logger("INFO"),
+        )
+
+    def msg(self, line: str) -> None:
+        """What structlog calls with a finished line."""
+        self._stderr.write(line.encode("utf-8", "surrogateescape") + b"\n")
+
+    debug = info = warning = error = msg
+
+    def tell(self, event: Event) -> None:
+        """Log an event of the supervisor."""
+        level, text, fields = _words(event)
+        self._log.log(level, text, **fields)
+
+    def say(self, level: int, text: str, **fields: object) -> None:
+        """Log something of our own."""
+        self._log.log(level, text, **fields)
+
+
+_TIMES = {
+    "json": structlog.processors.TimeStamper(fmt="iso", utc=True),
+    "console": structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False),
+}
+INFO, WARNING, ERROR = 20, 30, 40
+
+
+def _words(event: Event) -> tuple[int, str, dict[str, object]]:
+    match event:
+        case JobStarted(job, pid, command, mode, exact):
+            return INFO, "job started", {"job": job, "pid": pid, "command": command, "capture": mode, "exact": exact}
+        case JobFailedToStart(job, error, status):
+            return ERROR, "job failed to start", {"job": job, "error": _error(error), "status": status}
+        case JobExited(job, exit, duration_s, writers_left):
+            how: dict[str, object] = (
+                {"status": exit.returncode}
+                if exit.signal is None
+                else {"signal": _signal_name(exit.signal), "core_dumped": exit.core_dumped}
+            )
+            fields = {
+                "job": job,
+                **how,
+                "duration_s": round(duration_s, 3),
+                "cpu_s": round(exit.user_s + exit.system_s, 3),
+                "max_rss_bytes": exit.max_rss_bytes,
+            }
+            if writers_left:
+                fields["writers_left"] = True
+            return (WARNING if exit.returncode else INFO), "job exited", fields
+        case JobLeftRunning(job, members):
+            return WARNING, "job left running", {"job": job, "processes": [f"{member.name} ({member.pid})" for member in members]}
+        case OutputFailed(job, output, error):
+            return ERROR, "output failed", {"job": job, "output": output, "error": _error(error)}
+        case OutputDropped(job, output, size_bytes):
+            return ERROR, "output dropped", {"job": job, "output": output, "bytes": size_bytes}
+        case CaptureFailed(job, error):
+            return ERROR, "capture failed", {"job": job, "error": _error(error)}
+        case Stopping(number, now):
+            return WARNING, "killing all jobs" if now else "stopping all jobs", {"signal": _signal_name(number)}
+
+
+def _error(error: OSError) -> str:
+    where = f"{error.filename!s}: " if error.filename is not None else ""
+    return f"{where}{error.strerror}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"SIG{number}"

@@ -1,0 +1,128 @@
+"""Owns the grammar: options first, then the command, which is never looked into.
+
+argparse cannot be told this: it refuses ``-o FILE CMD -x``, keeps ``--``, and abbreviates.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from .options import JOBS_ONLY, OPTIONS, Option
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    _Take = Callable[[Option, str | None], None]
+
+CRON_NAMES = ("cronty", "cronty-async")
+
+_SHORT = {option.short: option for option in OPTIONS if option.short}
+_LONG = {option.long: option for option in OPTIONS}
+
+
+class UsageError(Exception):
+    """The command line is wrong; the text says how."""
+
+
+class Options(NamedTuple):
+    """A parsed command line. ``files``: the output options in the order given, by their key."""
+
+    prog: str
+    cronty: bool
+    flags: frozenset[str]
+    values: Mapping[str, str]
+    files: Sequence[tuple[str, str]]
+    command: Sequence[str]
+
+    @property
+    def cron(self) -> bool:
+        """Cron mode: asked for, or by our name."""
+        return self.cronty or "cron" in self.flags
+
+
+def program_name(argv0: str, path: str) -> str:
+    """What was typed, as far as it can be known: the last component if PATH finds it there, else all of it."""
+    folder, base = os.path.split(argv0)
+    if base == "__main__.py":
+        return "dtee-async"
+    return base if not folder or folder in path.split(os.pathsep) else argv0
+
+
+def parse(prog: str, words: Sequence[str]) -> Options:
+    """Parse a command line without its first word. Raises UsageError."""
+    flags: set[str] = set()
+    values: dict[str, str] = {}
+    files: list[tuple[str, str]] = []
+
+    def take(option: Option, value: str | None) -> None:
+        if value is None:
+            flags.add(option.key)
+        elif option.repeats:
+            files.append((option.key, value))
+        else:
+            if option.choices and value not in option.choices:
+                raise UsageError(f"option '--{option.long}': expected {' or '.join(option.choices)}, got '{value}'")
+            values[option.key] = value
+
+    rest = list(words)
+    while rest and rest[0].startswith("-") and rest[0] != "-":
+        word = rest.pop(0)
+        if word == "--":
+            break
+        if word.startswith("--"):
+            _long(word, rest, take)
+        else:
+            _short(word, rest, take)
+    options = Options(prog, os.path.basename(prog) in CRON_NAMES, frozenset(flags), values, files, rest)
+    _check(options)
+    return options
+
+
+def _long(word: str, rest: list[str], take: _Take) -> None:
+    name, equals, value = word[2:].partition("=")
+    option = _LONG.get(name)
+    if option is None:
+        raise UsageError(f"unrecognised option '{word}'")
+    if not option.metavar:
+        if equals:
+            raise UsageError(f"option '--{name}' doesn't allow an argument")
+        take(option, None)
+    elif equals:
+        if not value:
+            raise UsageError(f"option '--{name}' requires an argument")
+        take(option, value)
+    else:
+        take(option, _argument(f"--{name}", rest))
+
+
+def _short(word: str, rest: list[str], take: _Take) -> None:
+    letters = word[1:]
+    while letters:
+        letter, letters = letters[0], letters[1:]
+        option = _SHORT.get(letter)
+        if option is None:
+            raise UsageError(f"unrecognised option '-{letter}'")
+        if option.metavar:
+            take(option, letters or _argument(f"-{letter}", rest))
+            return
+        take(option, None)
+
+
+def _argument(spelling: str, rest: list[str]) -> str:
+    if not rest:
+        raise UsageError(f"option '{spelling}' requires an argument")
+    return rest.pop(0)
+
+
+def _check(options: Options) -> None:
+    jobs = "jobs" in options.values
+    if jobs and options.command:
+        raise UsageError(f"--jobs takes its commands from the file: unexpected '{options.command[0]}'")
+    if jobs and options.files:
+        raise UsageError(f"with --jobs, output files belong to a job: write {options.files[0][0]} into {options.values['jobs']}")
+    for key in JOBS_ONLY:
+        if not jobs and (key in options.flags or key in options.values):
+            raise UsageError(f"option '--{key.replace('_', '-')}' goes with --jobs")

@@ -1,0 +1,1 @@
+"""Values, contracts and arithmetic: no fd, no clock, no loop."""

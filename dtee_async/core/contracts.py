@@ -1,0 +1,124 @@
+"""Owns the contracts that hold the house together: what a loop, a transport and an output must offer.
+
+A transport brings writes to us, an output takes them away, and neither knows an event loop: the
+engine polls the transport's fd, and the output asks the engine for what it needs through its Flow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from .batch import Batch
+from .exit import Exit
+from .write import Stream
+
+
+class Timer(Protocol):
+    """What call_later returns."""
+
+    def cancel(self) -> None: ...
+
+
+class Loop(Protocol):
+    """All that the engine asks of an event loop; asyncio's, uvloop's and our own select loop offer it."""
+
+    def add_reader(self, fd: int, callback: Callable[..., object], /, *args: object) -> object: ...
+    def remove_reader(self, fd: int, /) -> object: ...
+    def add_writer(self, fd: int, callback: Callable[..., object], /, *args: object) -> object: ...
+    def remove_writer(self, fd: int, /) -> object: ...
+    def call_later(self, delay: float, callback: Callable[..., object], /, *args: object) -> Timer: ...
+    def call_soon_threadsafe(self, callback: Callable[..., object], /, *args: object) -> object: ...
+
+
+class Transport(Protocol):
+    """Serves the stdout and stderr of one child."""
+
+    mode: str
+    """The capture mode's name, for the user."""
+    exact: bool
+    """Whether the order across the two streams is exact."""
+
+    @property
+    def child_fds(self) -> Mapping[Stream, int]:
+        """What the child gets as its stdout and stderr, until release_child_fds()."""
+        ...
+
+    def release_child_fds(self) -> None:
+        """Close our copies of the child's fds: call it after the spawn."""
+        ...
+
+    def fileno(self) -> int:
+        """The fd to poll for reading."""
+        ...
+
+    def receive(self) -> Batch | None:
+        """What is there now, bounded in count and bytes; None when nothing is. Never blocks.
+
+        Raises CaptureError when the system says that output was lost or cannot be received.
+        """
+        ...
+
+    def recycle(self, batch: Batch) -> None:
+        """The batch that receive() gave is used up; called once for each."""
+        ...
+
+    def queue_limit(self) -> int:
+        """How many writes the kernel can hold at most: what an exited child can have left."""
+        ...
+
+    def writers_left(self) -> bool:
+        """Whether any process still holds one of the child's fds."""
+        ...
+
+    def close(self) -> None:
+        """Close every fd; may be called twice."""
+        ...
+
+
+class Flow(Protocol):
+    """What an output may ask of the engine that feeds it, on the loop's thread."""
+
+    def pause(self) -> None:
+        """I am full: no more batches, please. The job stops reading, and its child will block in write(2)."""
+        ...
+
+    def resume(self) -> None:
+        """I have room again."""
+        ...
+
+    def report(self, error: OSError) -> None:
+        """A write failed; said once per run of failures. The other outputs go on."""
+        ...
+
+    def when_writable(self, fd: int, callback: Callable[[], None] | None) -> None:
+        """Call back whenever the fd takes data; None ends that."""
+        ...
+
+
+class Output(Protocol):
+    """A place where writes go.
+
+    After ``end`` the output is done as soon as it is not paused; ``close`` comes last, always, once.
+    """
+
+    name: str
+    """What the user calls it, for messages."""
+    wants_stamps: bool
+    """Whether it looks at times and pids: the capture costs more then."""
+
+    def open(self, flow: Flow) -> None:
+        """Called once, before the first batch."""
+        ...
+
+    def write(self, batch: Batch) -> None:
+        """Take the whole batch, never block, keep no view of it; pause the flow when full."""
+        ...
+
+    def end(self, exit: Exit) -> None:
+        """No more batches: deliver what is held. Stay paused, or pause, as long as that takes."""
+        ...
+
+    def close(self) -> int:
+        """Release everything; the number of bytes that were taken and not delivered."""
+        ...

@@ -1,0 +1,106 @@
+"""Owns what a finished command leaves to its caller: the captured writes, stored once, and how it ended."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import accumulate, compress
+from typing import NamedTuple, overload
+
+from .exit import Exit
+from .write import Stream, Write
+
+
+class Captured(Sequence[Write]):
+    """Every write of a command, in order, as views of one bytes object."""
+
+    def __init__(self, data: bytes, lengths: Sequence[int], streams: bytes, times_ns: Sequence[int], pids: Sequence[int]) -> None:
+        self.data = data
+        self._ends = array("Q", accumulate(lengths))
+        self._streams = streams
+        self._times_ns = times_ns
+        self._pids = pids
+        self._view = memoryview(data)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, index: int) -> Write: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Write]: ...
+    def __getitem__(self, index: int | slice) -> Write | list[Write]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if index < 0:
+            index += len(self)
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        begin = self._ends[index - 1] if index else 0
+        data = self._view[begin : self._ends[index]]
+        return Write(Stream(self._streams[index]), data, self._times_ns[index], self._pids[index])
+
+    def __iter__(self) -> Iterator[Write]:
+        return map(self.__getitem__, range(len(self)))
+
+    def of(self, stream: Stream) -> bytes:
+        """The bytes of one stream, in order."""
+        mine = [value == stream for value in self._streams]
+        if all(mine):
+            return self.data
+        begins = [0, *self._ends]
+        return b"".join(self._view[begins[i] : begins[i + 1]] for i in compress(range(len(mine)), mine))
+
+
+class Result(NamedTuple):
+    """How a command ended, and all that it wrote.
+
+    ``started`` is in UTC; ``max_rss`` is in bytes, ``cpu`` in seconds, of the command itself and of
+    the children that it waited for (getrusage(2)). ``exact`` says whether the order across the two
+    streams is the order of the writes. ``writers_left``: some process that the command left behind
+    still held its stdout or stderr, and what it wrote later is not in here.
+    """
+
+    command: str
+    exit: Exit
+    writes: Captured
+    exact: bool
+    writers_left: bool
+    started: datetime
+    duration_s: float
+
+    @property
+    def returncode(self) -> int:
+        """The exit status, or -N for a death by signal N, as subprocess has it."""
+        return self.exit.returncode
+
+    @property
+    def signal(self) -> int | None:
+        """The number of the signal that ended it, or None."""
+        return self.exit.signal
+
+    @property
+    def combined(self) -> bytes:
+        """Both streams, in the order of the writes."""
+        return self.writes.data
+
+    @property
+    def stdout(self) -> bytes:
+        """What it wrote to stdout."""
+        return self.writes.of(Stream.STDOUT)
+
+    @property
+    def stderr(self) -> bytes:
+        """What it wrote to stderr."""
+        return self.writes.of(Stream.STDERR)
+
+    @property
+    def max_rss(self) -> int:
+        """Peak resident memory in bytes."""
+        return self.exit.max_rss_bytes
+
+    @property
+    def cpu(self) -> float:
+        """Processor time in seconds, user and system."""
+        return self.exit.user_s + self.exit.system_s

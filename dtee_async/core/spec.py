@@ -1,0 +1,85 @@
+"""Owns JobSpec: what to run, where and with which outputs, checked; the same value behind jobs.toml and Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..errors import ConfigError
+from .write import Stream
+
+SHELL = "/bin/sh"
+
+
+class OutputKey(NamedTuple):
+    """What one of the six output keys means."""
+
+    stream: Stream | None
+    append: bool
+
+
+OUTPUT_KEYS: Mapping[str, OutputKey] = {
+    "out_append": OutputKey(Stream.STDOUT, append=True),
+    "out_overwrite": OutputKey(Stream.STDOUT, append=False),
+    "err_append": OutputKey(Stream.STDERR, append=True),
+    "err_overwrite": OutputKey(Stream.STDERR, append=False),
+    "combined_append": OutputKey(None, append=True),
+    "combined_overwrite": OutputKey(None, append=False),
+}
+"""The six output keys, the same words everywhere: options, jobs.toml, Python."""
+
+
+class OutputFile(NamedTuple):
+    """A file that a stream (None: both, in order) is written to."""
+
+    path: str
+    stream: Stream | None
+    append: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """One command to run. Raises ConfigError for a command that cannot be one.
+
+    ``command``: an argument vector, or a string for the shell. ``environment``: the whole
+    environment of the command; None for ours.
+    """
+
+    name: str
+    command: str | Sequence[str]
+    working_dir: str | None = None
+    environment: Mapping[str, str] | None = None
+    outputs: tuple[OutputFile, ...] = ()
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.command, str):
+            if not self.command.strip():
+                raise ConfigError("command: expected a command, got an empty string")
+        elif not self.command or not self.command[0]:
+            raise ConfigError("command: expected a list of a command and its arguments, got an empty one")
+        if any("\0" in word for word in self.argv):
+            raise ConfigError("command: a NUL character cannot be in a command or an argument")
+
+    @property
+    def argv(self) -> list[str]:
+        """What is executed."""
+        return [SHELL, "-c", self.command] if isinstance(self.command, str) else list(self.command)
+
+    @property
+    def title(self) -> str:
+        """The command as one line, for people."""
+        if isinstance(self.command, str):
+            return self.command
+        import shlex
+
+        return shlex.join(self.command)
+
+
+def output_files(keys: Mapping[str, str | Sequence[str]]) -> Iterator[OutputFile]:
+    """The files behind output keys (``{"out_append": "a.log", ...}``), in the order given."""
+    for key, value in keys.items():
+        stream, append = OUTPUT_KEYS[key]
+        for path in [value] if isinstance(value, str) else value:
+            yield OutputFile(path, stream, append)

@@ -1,0 +1,26 @@
+"""Owns the smallest value: one write(2) of a child."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+
+class Stream(IntEnum):
+    """The child's file descriptor that a write was made to."""
+
+    STDOUT = 1
+    STDERR = 2
+
+
+class Write(NamedTuple):
+    """One write of a child, whole.
+
+    ``time_ns`` is the kernel's time of the write in ns since the epoch, ``pid`` the process that
+    made it; both are 0 where the capture did not ask for them.
+    """
+
+    stream: Stream
+    data: bytes | memoryview
+    time_ns: int
+    pid: int

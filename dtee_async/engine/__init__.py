@@ -1,0 +1,1 @@
+"""One command on one loop: spawn, capture, exit, drain, close; callbacks only."""

@@ -1,0 +1,158 @@
+"""Owns the straight line: readable -> transport.receive() -> output.write(batch) for each output.
+
+Capture is an asyncio protocol (connection_made, datagrams_received, error_received,
+connection_lost), fed by Reading, our own asyncio transport on loop.add_reader, which receives a
+whole batch at a time. The rules:
+
+- a synchronous callback: no await, no task, no queue and no object per write;
+- one receive a loop turn, so that no job starves another;
+- an output that is full pauses the reading; the child then blocks in its own write(2). It is not
+  unblocked before every output has room: at most one batch is held per output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from ..core.batch import Batch
+from ..core.write import Stream
+from ..errors import CaptureError
+
+if TYPE_CHECKING:
+    from ..core.contracts import Loop, Output, Transport
+
+Report = Callable[["Output", OSError], None]
+
+
+class OutputFlow:
+    """What one output may ask of its capture (core.contracts.Flow)."""
+
+    __slots__ = ("_capture", "output", "paused")
+
+    def __init__(self, capture: Capture, output: Output) -> None:
+        self._capture = capture
+        self.output = output
+        self.paused = False
+
+    def pause(self) -> None:
+        if not self.paused:
+            self.paused = True
+            self._capture.output_paused()
+
+    def resume(self) -> None:
+        if self.paused:
+            self.paused = False
+            self._capture.output_resumed()
+
+    def report(self, error: OSError) -> None:
+        self._capture.report(self.output, error)
+
+    def when_writable(self, fd: int, callback: Callable[[], None] | None) -> None:
+        if callback is None:
+            self._capture.loop.remove_writer(fd)
+        else:
+            self._capture.loop.add_writer(fd, callback)
+
+
+class Capture:
+    """Hands every batch to every output, and stops the reading while one of them is full."""
+
+    def __init__(self, loop: Loop, outputs: Sequence[Output], report: Report) -> None:
+        self.loop = loop
+        self.report = report
+        self.flows = [OutputFlow(self, output) for output in outputs]
+        self.blocked = 0
+        """How many outputs are full."""
+        self.on_room: Callable[[], None] | None = None
+        """Called when the last full output has room again."""
+        self.error: OSError | None = None
+        self._writes = [output.write for output in outputs]
+        self._reading: Reading | None = None
+
+    def open(self) -> None:
+        for flow in self.flows:
+            flow.output.open(flow)
+
+    def connection_made(self, transport: Reading) -> None:
+        self._reading = transport
+
+    def datagrams_received(self, batch: Batch) -> None:
+        """Every write of the batch to every output, in order."""
+        for write in self._writes:
+            write(batch)
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        """One write at a time, from a standard datagram endpoint; the last character of the address is 1 or 2."""
+        stream = Stream.STDERR if str(addr).endswith("2") else Stream.STDOUT
+        self.datagrams_received(Batch([data], [len(data)], bytes([stream])))
+
+    def output_paused(self) -> None:
+        self.blocked += 1
+        if self.blocked == 1 and self._reading is not None:
+            self._reading.pause_reading()
+
+    def output_resumed(self) -> None:
+        self.blocked -= 1
+        if self.blocked:
+            return
+        if self._reading is not None:
+            self._reading.resume_reading()
+        if self.on_room is not None:
+            self.on_room()
+
+    def error_received(self, exc: OSError) -> None:
+        """The system says that output was lost: kept for the outcome, never swallowed."""
+        self.error = exc
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._reading = None
+
+
+class Reading:
+    """Reads a Transport on a loop: what asyncio calls a transport."""
+
+    def __init__(self, loop: Loop, transport: Transport, protocol: Capture) -> None:
+        self._loop = loop
+        self._transport = transport
+        self._protocol = protocol
+        self._fd = transport.fileno()
+        self._polled = False
+        self._closed = False
+        self._failed = False
+        protocol.connection_made(self)
+
+    def pause_reading(self) -> None:
+        if self._polled:
+            self._polled = False
+            self._loop.remove_reader(self._fd)
+
+    def resume_reading(self) -> None:
+        if not self._polled and not self._closed:
+            self._polled = True
+            self._loop.add_reader(self._fd, self.read)
+
+    def read(self) -> int:
+        """Receive one batch and hand it on; the number of writes in it, 0 when none was there."""
+        if self._closed:
+            return 0
+        try:
+            batch = self._transport.receive()
+        except CaptureError as error:
+            self._protocol.error_received(error)
+            if self._failed:  # it does not pass: our end is closed, so that the child fails and does not hang
+                self.close()
+            self._failed = True
+            return 0
+        self._failed = False
+        if batch is None:
+            return 0
+        self._protocol.datagrams_received(batch)
+        self._transport.recycle(batch)
+        return len(batch) or 1
+
+    def close(self) -> None:
+        self.pause_reading()
+        self._closed = True
+        self._transport.close()
+        self._protocol.connection_lost(None)

@@ -1,0 +1,239 @@
+"""Owns our own stdout and stderr as many jobs share them: FanIn, and the output of each job that feeds it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from errno import ECONNREFUSED, ECONNRESET, EIO, ENOTCONN, EPIPE
+from typing import TYPE_CHECKING
+
+from ..core.exit import Exit
+from ..core.lines import LineRenderer
+from ..core.write import Stream
+from ..output.fdwrite import NonBlockingWriter
+from ..process.stdio import Kind, kind_of, reopen_nonblocking
+
+if TYPE_CHECKING:
+    from ..core.batch import Batch
+    from ..core.contracts import Flow, Loop, Timer
+    from .pumps import PumpProcess
+
+PARTIAL_S = 0.2
+"""An unfinished line that stays alone this long is shown by itself: it may be a prompt."""
+
+HELD_BYTES = 1 << 20
+"""A fan-in that holds more than this pauses every job that uses it, not only those that write."""
+
+NOBODY_LISTENS = frozenset({EPIPE, ECONNREFUSED, ECONNRESET, ENOTCONN, EIO})
+"""After these nobody will ever read what we write; EIO is a terminal that was hung up."""
+
+DATAGRAM_BYTES = 128 * 1024
+"""Lines for a datagram socket go in datagrams of about this size."""
+
+
+class FanIn:
+    """One of our own standard streams. It takes whole lines, never blocks, and pauses its users while it is stuck."""
+
+    def __init__(self, loop: Loop, fd: int, name: str, pumps: PumpProcess, failed: Callable[[OSError], None]) -> None:
+        self.name = name
+        self.lost_bytes = 0
+        """What could not be shown: the stream was closed, or stuck to the end."""
+        self._loop = loop
+        self._failed = failed
+        self._broken = False
+        self._failing = False
+        self._full = False
+        self._waiting: set[JobTerminal] = set()
+        self._users: set[JobTerminal] = set()
+        self._on_end: Callable[[], None] | None = None
+        self._kind = kind_of(fd)
+        self._writer: NonBlockingWriter | None
+        own = reopen_nonblocking(fd) if self._kind in (Kind.PIPE, Kind.TTY) else None
+        self._pumped = own is None and self._kind in (Kind.PIPE, Kind.TTY, Kind.FILE)
+        if own is not None:
+            self._writer = NonBlockingWriter(own)
+        elif self._pumped:
+            self._writer = NonBlockingWriter(pumps.attach(self, os.dup(fd), name))
+        else:
+            datagrams = self._kind is Kind.DATAGRAM
+            self._writer = NonBlockingWriter(os.dup(fd), datagrams=datagrams, is_socket=self._kind is Kind.SOCKET)
+
+    def add(self, user: JobTerminal) -> None:
+        self._users.add(user)
+
+    def discard(self, user: JobTerminal) -> None:
+        self._users.discard(user)
+        self._waiting.discard(user)
+
+    def write(self, lines: bytes, user: JobTerminal | None = None) -> None:
+        """Take whole lines; ``user`` is paused until they are through."""
+        if not lines:
+            return
+        if self._broken or self._writer is None:
+            self.lost_bytes += len(lines)
+            return
+        try:
+            through = self._writer.write([*self._datagrams(lines)], len(lines))
+        except OSError as error:
+            self._break(error, len(lines))
+            return
+        if through:
+            self._failing = False
+            return
+        if not self._full:
+            self._full = True
+            self._loop.add_writer(self._writer.fileno(), self._flush)
+        if user is not None:
+            self._wait(user)
+        if self._writer.held_bytes > HELD_BYTES:
+            for other in self._users:
+                self._wait(other)
+
+    def _datagrams(self, lines: bytes) -> list[bytes]:
+        if self._kind is not Kind.DATAGRAM:
+            return [lines]
+        parts = []
+        begin = 0
+        while begin < len(lines):
+            end = begin + DATAGRAM_BYTES
+            if end < len(lines):
+                end = lines.rfind(b"\n", begin, end) + 1 or end
+            parts.append(lines[begin:end])
+            begin = end
+        return parts
+
+    def _wait(self, user: JobTerminal) -> None:
+        if user not in self._waiting:
+            self._waiting.add(user)
+            user.hold()
+
+    def _flush(self) -> None:
+        if self._writer is None:
+            return
+        held = self._writer.held_bytes
+        try:
+            if not self._writer.flush():
+                return
+        except OSError as error:
+            self._break(error, held)
+        self._release()
+
+    def _release(self) -> None:
+        if self._full and self._writer is not None:
+            self._full = False
+            self._loop.remove_writer(self._writer.fileno())
+        waiting, self._waiting = self._waiting, set()
+        for user in waiting:
+            user.go_on()
+        if self._on_end is not None:
+            self._close_writer()
+
+    def _break(self, error: OSError, lost_bytes: int) -> None:
+        self.lost_bytes += lost_bytes
+        self._broken = error.errno in NOBODY_LISTENS
+        self._release()
+        if not self._failing:
+            self._failing = True
+            self._failed(error)
+
+    def failed(self, error: OSError) -> None:
+        """The pump could not write."""
+        self._failed(error)
+
+    def delivered(self) -> None:
+        """The pump wrote everything."""
+        done, self._on_end = self._on_end, None
+        if done is not None:
+            done()
+
+    def end(self, done: Callable[[], None]) -> None:
+        """Nothing more will come: call back when all of it is through."""
+        self._on_end = done
+        if not self._full:
+            self._close_writer()
+
+    def _close_writer(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+        if not self._pumped or self._broken:
+            self.delivered()
+
+    def close(self) -> None:
+        """Give up what is still held, and count it."""
+        writer, self._writer = self._writer, None
+        self._on_end = None
+        if writer is not None:
+            if self._full:
+                self._loop.remove_writer(writer.fileno())
+            self.lost_bytes += writer.close()
+
+
+class JobTerminal:
+    """A job's lines on our stdout and stderr: each whole, with the job's prefix, in order where both are the same place."""
+
+    name = "terminal"
+    wants_stamps = False
+
+    def __init__(self, loop: Loop, stdout: FanIn, stderr: FanIn, prefix: bytes, continued: bytes) -> None:
+        self._loop = loop
+        self._fans = {Stream.STDOUT: stdout, Stream.STDERR: stderr}
+        self._lines = {stream: LineRenderer(prefix, continued) for stream in Stream}
+        self._held = 0
+        self._timer: Timer | None = None
+        self._written_s = 0.0
+
+    def open(self, flow: Flow) -> None:
+        self._flow = flow
+        for fan in self._fans.values():
+            fan.add(self)
+
+    def hold(self) -> None:
+        """A fan-in is stuck."""
+        self._held += 1
+        self._flow.pause()
+
+    def go_on(self) -> None:
+        """A fan-in is free again."""
+        self._held -= 1
+        if not self._held:
+            self._flow.resume()
+
+    def write(self, batch: Batch) -> None:
+        out, err = self._fans[Stream.STDOUT], self._fans[Stream.STDERR]
+        if out is err:
+            lines, render = [], self._lines
+            for stream, views in batch.runs():
+                lines.append(render[stream].feed(b"".join(views)))
+            out.write(b"".join(lines), self)
+        else:
+            for stream, fan in self._fans.items():
+                views, size_bytes = batch.of(stream)
+                if size_bytes:
+                    fan.write(self._lines[stream].feed(b"".join(views)), self)
+        self._written_s = time.monotonic()
+        if self._timer is None and any(lines.held_bytes for lines in self._lines.values()):
+            self._timer = self._loop.call_later(PARTIAL_S, self._show_partial)
+
+    def _show_partial(self) -> None:
+        alone_s = time.monotonic() - self._written_s
+        if alone_s < PARTIAL_S:
+            self._timer = self._loop.call_later(PARTIAL_S - alone_s, self._show_partial)
+            return
+        self._timer = None
+        self._flush()
+
+    def _flush(self) -> None:
+        for stream, lines in self._lines.items():
+            self._fans[stream].write(lines.flush(), self)
+
+    def end(self, exit: Exit) -> None:
+        self._flush()
+
+    def close(self) -> int:
+        if self._timer is not None:
+            self._timer.cancel()
+        for fan in self._fans.values():
+            fan.discard(self)
+        return 0

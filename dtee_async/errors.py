@@ -1,0 +1,48 @@
+"""Owns every error that dtee_async raises on purpose: one root, and each names the job, the file or the key it is about."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .core.result import Result
+
+
+class DteeError(Exception):
+    """The root of all errors of this package."""
+
+
+class ConfigError(DteeError, ValueError):
+    """A jobs file or an argument is wrong; nothing was started. The text names the file, the key and what was expected."""
+
+
+class CaptureError(DteeError, OSError):
+    """The sockets that carry a child's output could not be made, or receiving from them failed (errno is set)."""
+
+
+class OutputError(DteeError, OSError):
+    """An output could not be opened or written; ``filename`` says which (errno is set)."""
+
+
+class SpawnError(DteeError, OSError):
+    """The command could not be started; ``filename`` is the command or its working directory (errno is set)."""
+
+
+class CommandNotFoundError(SpawnError, FileNotFoundError):
+    """The command does not exist: what ``except FileNotFoundError`` expects."""
+
+
+class UnknownExitStatusError(DteeError, ChildProcessError):
+    """Somebody else reaped our child, or SIGCHLD is ignored in this process: how the command ended cannot be known."""
+
+
+class LoopError(DteeError, RuntimeError):
+    """No event loop that dtee_async can use is running here."""
+
+
+class CommandFailedError(DteeError):
+    """The command ended with a non-zero status or by a signal, and ``check=True`` was asked for."""
+
+    def __init__(self, result: Result) -> None:
+        self.result = result
+        tail = b"\n".join(result.stderr.splitlines()[-5:]).decode("utf-8", "backslashreplace")
+        super().__init__(f"{result.exit.describe(result.command)}" + (f"\n{tail}" if tail else ""))

@@ -1,0 +1,1 @@
+"""Where writes go: fds, no event loop."""

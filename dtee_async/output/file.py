@@ -1,0 +1,74 @@
+"""Owns files as outputs: opening them, and writing to them where blocking is right (one command, its own loop)."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from ..core.exit import Exit
+from ..errors import OutputError
+from .fdwrite import write_all
+
+if TYPE_CHECKING:
+    from ..core.batch import Batch
+    from ..core.contracts import Flow
+    from ..core.write import Stream
+
+
+def open_file(path: str, *, append: bool) -> int:
+    """Open a file for writing, made with 0666 less the umask. Nothing is truncated yet: see truncate_file.
+
+    Raises OutputError with the path.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | (os.O_APPEND if append else 0)
+    try:
+        return os.open(path, flags, 0o666)
+    except OSError as error:
+        raise OutputError(error.errno, error.strerror, path) from error
+
+
+def truncate_file(fd: int, path: str) -> None:
+    """Empty a file that is to be overwritten: once every file could be opened, so that a run that never starts loses nothing."""
+    import stat
+
+    try:
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            os.ftruncate(fd, 0)
+    except OSError as error:
+        raise OutputError(error.errno, error.strerror, path) from error
+
+
+class FileOutput:
+    """Writes one stream (None: both, in order) to an fd that it owns, by writev(2); blocks as long as that takes."""
+
+    wants_stamps = False
+
+    def __init__(self, fd: int, stream: Stream | None, name: str) -> None:
+        self.name = name
+        self._fd = fd
+        self._stream = stream
+        self._failing = False
+
+    def open(self, flow: Flow) -> None:
+        self._flow = flow
+
+    def write(self, batch: Batch) -> None:
+        views, size_bytes = batch.of(self._stream)
+        if not size_bytes:
+            return
+        try:
+            written = os.writev(self._fd, views)
+            if written != size_bytes:
+                write_all(self._fd, views, written)
+            self._failing = False
+        except OSError as error:
+            if not self._failing:
+                self._failing = True
+                self._flow.report(error)
+
+    def end(self, exit: Exit) -> None:
+        """Nothing is held."""
+
+    def close(self) -> int:
+        os.close(self._fd)
+        return 0

@@ -1,0 +1,1 @@
+"""Many commands at once: their lives, their files, their end."""

@@ -1,0 +1,79 @@
+"""Owns the opening of all files of a run: every one of them, or none."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from ..engine.pumps import DirectFile, PumpProcess, ThreadedFile, is_fifo
+from ..errors import OutputError
+from ..output.file import open_file, truncate_file
+from ..output.piped import PipedOutput
+
+if TYPE_CHECKING:
+    from ..core.contracts import Loop
+    from ..core.spec import JobSpec, OutputFile
+
+
+def open_all(specs: Iterable[JobSpec], pumps: PumpProcess) -> dict[str, list[PipedOutput]]:
+    """The file outputs of each job, by its name, all written by the pump process; what is to be overwritten is empty then.
+
+    Raises OutputError for the first that cannot be opened: then none is open, and none was truncated.
+    """
+    opened: list[tuple[int, OutputFile]] = []
+    outputs: dict[str, list[PipedOutput]] = {}
+    try:
+        for spec in specs:
+            mine = outputs[spec.name] = []
+            for file in spec.outputs:
+                fd = None if is_fifo(file.path) else open_file(file.path, append=file.append)
+                if fd is not None:
+                    opened.append((fd, file))
+                mine.append(PipedOutput(pumps.destination(fd, file.path), file.stream, file.path))
+        _truncate(opened)
+    except BaseException:
+        for fd, _ in opened:
+            os.close(fd)
+        raise
+    return outputs
+
+
+def open_in_host(files: Sequence[OutputFile], loop: Loop) -> list[PipedOutput]:
+    """The file outputs of one command in a host application: regular files are written by threads.
+
+    Raises OutputError, as open_all; also for a FIFO that nobody reads, as there is nobody to wait for it.
+    """
+    opened: list[tuple[int, OutputFile]] = []
+    try:
+        for file in files:
+            fd = _open_unblocked(file)
+            opened.append((fd, file))
+        _truncate(opened)
+    except BaseException:
+        for fd, _ in opened:
+            os.close(fd)
+        raise
+    return [
+        PipedOutput(ThreadedFile(loop, fd) if stat.S_ISREG(os.fstat(fd).st_mode) else DirectFile(fd), file.stream, file.path)
+        for fd, file in opened
+    ]
+
+
+def _open_unblocked(file: OutputFile) -> int:
+    if not is_fifo(file.path):
+        fd = open_file(file.path, append=file.append)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.set_blocking(fd, False)  # our own open file: nobody shares the flag
+        return fd
+    try:
+        return os.open(file.path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:  # ENXIO: no reader
+        raise OutputError(error.errno, "nobody has this FIFO open for reading", file.path) from error
+
+
+def _truncate(opened: Iterable[tuple[int, OutputFile]]) -> None:
+    for fd, file in opened:
+        if not file.append:
+            truncate_file(fd, file.path)

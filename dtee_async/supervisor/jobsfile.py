@@ -1,0 +1,214 @@
+"""Owns the jobs file: from TOML to JobSpecs, with one clear error for whatever is wrong in it.
+
+An error says: the file, the key path (``jobs.web.command``), what was expected and, for a key or
+value that is nearly right, what was probably meant.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from ..core.spec import OUTPUT_KEYS, JobSpec, OutputFile, output_files
+from ..errors import ConfigError
+
+_NAME = re.compile(r"[^/\0\n\r\t]{1,100}")
+_TOML_PLACE = re.compile(r"^(?P<text>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|(?P<end>end of document))\)$", re.DOTALL)
+_AT = re.compile(r"^(?P<text>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
+
+Paths = str | list[str]
+
+
+class JobTable(msgspec.Struct, frozen=True):
+    """The keys of one ``[jobs.NAME]`` table."""
+
+    command: str | list[str]
+    working_dir: str | None = None
+    environment: dict[str, str | int | float] = {}
+    env_file: Paths = []
+    out_append: Paths = []
+    out_overwrite: Paths = []
+    err_append: Paths = []
+    err_overwrite: Paths = []
+    combined_append: Paths = []
+    combined_overwrite: Paths = []
+    quiet: bool = False
+
+
+class _WrongError(Exception):
+    """Something is wrong at a key path; becomes a ConfigError with the file's name."""
+
+    def __init__(self, key: str, text: str) -> None:
+        self.key = key
+        super().__init__(f"{key}: {text}")
+
+
+def load_jobs(path: str, environment: Mapping[str, str]) -> list[JobSpec]:
+    """The jobs of a file, in its order. ``environment`` is what each job's own is added to.
+
+    Raises ConfigError.
+    """
+    try:
+        with open(path, "rb") as file:
+            document = tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text: byte {error.start} ({error.reason})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(_syntax_error(path, str(error))) from error
+    folder = os.path.dirname(os.path.abspath(path))
+    try:
+        specs = [_job(name, table, folder, environment) for name, table in _job_tables(document)]
+        _check_outputs(specs)
+    except _WrongError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return specs
+
+
+def _syntax_error(path: str, text: str) -> str:
+    match = _TOML_PLACE.match(text)
+    if match is None:
+        return f"{path}: {text}"
+    place = "end of file" if match["end"] else f"line {match['line']}, column {match['column']}"
+    return f"{path}: {place}: {match['text']}"
+
+
+def _job_tables(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    _check_keys("", document, ["jobs"])
+    jobs = document.get("jobs")
+    if not isinstance(jobs, dict) or not jobs:
+        raise _WrongError("jobs", "expected at least one [jobs.NAME] table with a command")
+    for name, table in jobs.items():
+        key = f"jobs.{name}" if re.fullmatch(r"[\w-]+", name) else f"jobs.{name!r}"
+        if not _NAME.fullmatch(name) or name in (".", ".."):
+            raise _WrongError(
+                key, "a job's name must be usable as a file name: 1 to 100 characters, no slash, no control characters, not . or .."
+            )
+        if not isinstance(table, dict):
+            raise _WrongError(key, f"expected a table, got {_kind(table)}")
+        yield name, table
+
+
+def _job(name: str, table: dict[str, Any], folder: str, environment: Mapping[str, str]) -> JobSpec:
+    key = f"jobs.{name}"
+    _check_keys(key, table, JobTable.__struct_fields__)
+    try:
+        job = msgspec.convert(table, JobTable)
+    except msgspec.ValidationError as error:
+        raise _type_error(key, str(error)) from error
+    working_dir = os.path.join(folder, job.working_dir) if job.working_dir is not None else folder
+    if not os.path.isdir(working_dir):
+        raise _WrongError(f"{key}.working_dir", f"no such directory: {working_dir}")
+    own = {variable: str(value) for variable, value in job.environment.items()}
+    _check_environment(f"{key}.environment", own)
+    merged = {**environment, **_env_files(f"{key}.env_file", _list(job.env_file), folder), **own}
+    outputs = tuple(_outputs(key, job, folder))
+    try:
+        return JobSpec(name, job.command, working_dir, merged, outputs, quiet=job.quiet)
+    except ConfigError as error:
+        raise _WrongError(key, str(error)) from error
+
+
+def _check_keys(key: str, table: dict[str, Any], known: Sequence[str]) -> None:
+    for unknown in table:
+        if unknown not in known:
+            path = f"{key}.{unknown}" if key else unknown
+            close = difflib.get_close_matches(unknown, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
+            raise _WrongError(path, f"unknown key; {hint}")
+
+
+def _type_error(key: str, text: str) -> _WrongError:
+    """Translate: msgspec says ``Expected `str`, got `int` - at `$.working_dir```; the path becomes ours, the types TOML's."""
+    match = _AT.match(text)
+    assert match is not None
+    path = (match["path"] or "$").removeprefix("$").replace("[...]", ".*")
+    if "missing required field" in match["text"]:
+        return _WrongError(f"{key}.command", "missing: expected a string for the shell or a list of a command and its arguments")
+    words = {"str": "string", "int": "integer", "array": "list", "object": "table", "bool": "boolean", "float": "float"}
+    expected = re.sub(r"\b(str|int|array|object|bool|float)\b", lambda found: words[found[0]], match["text"])
+    return _WrongError(f"{key}{path}", expected.replace("`", "").replace("Expected", "expected"))
+
+
+def _kind(value: object) -> str:
+    return {str: "string", int: "integer", bool: "boolean", float: "float", list: "list"}.get(type(value), type(value).__name__)
+
+
+def _list(value: Paths) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def _check_environment(key: str, variables: Mapping[str, str]) -> None:
+    for variable, value in variables.items():
+        if not variable or "=" in variable or "\0" in variable:
+            raise _WrongError(f"{key}.{variable!r}", "not a name that an environment variable can have")
+        if "\0" in value:
+            raise _WrongError(f"{key}.{variable}", "a NUL character cannot be in an environment variable")
+
+
+def _env_files(key: str, paths: Sequence[str], folder: str) -> dict[str, str]:
+    variables: dict[str, str] = {}
+    for path in paths:
+        import dotenv.parser
+
+        full = os.path.join(folder, path)
+        try:
+            with open(full, encoding="utf-8") as file:
+                for binding in dotenv.parser.parse_stream(file):
+                    if binding.error:
+                        raise _WrongError(key, f"{full}: line {binding.original.line}: expected NAME=value")
+        except (OSError, UnicodeDecodeError) as error:
+            raise _WrongError(key, f"{full}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from error
+        found = dotenv.dotenv_values(full, interpolate=True)
+        variables |= {variable: value for variable, value in found.items() if value is not None}
+    _check_environment(key, variables)
+    return variables
+
+
+def _outputs(key: str, job: JobTable, folder: str) -> Iterator[OutputFile]:
+    for name in OUTPUT_KEYS:
+        for file in output_files({name: getattr(job, name)}):
+            path = os.path.join(folder, file.path)
+            if not file.path or "\0" in file.path:
+                raise _WrongError(
+                    f"{key}.{name}", "expected the path of a file, got an empty string" if not file.path else "a path cannot contain NUL"
+                )
+            parent = os.path.dirname(path)
+            if not os.path.isdir(parent):
+                raise _WrongError(f"{key}.{name}", f"no such directory: {parent}")
+            if os.path.isdir(path):
+                raise _WrongError(f"{key}.{name}", f"{path} is a directory, expected a file")
+            yield file._replace(path=path)
+
+
+def _check_outputs(specs: Sequence[JobSpec]) -> None:
+    """No file may be written twice: the writers would overwrite or mix what the other wrote."""
+    seen: dict[object, tuple[str, str]] = {}
+    for spec in specs:
+        for file in spec.outputs:
+            try:
+                status = os.stat(file.path)
+            except OSError:
+                identity: object = os.path.realpath(file.path)
+            else:
+                if not (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)):
+                    continue  # /dev/null and terminals may be shared
+                identity = status.st_dev, status.st_ino
+            key = f"jobs.{spec.name}.{_output_key(file)}"
+            if identity in seen:
+                other_key, other_path = seen[identity]
+                same = "" if other_path == file.path else f" (the same file as {other_path})"
+                raise _WrongError(key, f"{file.path} is already written by {other_key}{same}: give each output a file of its own")
+            seen[identity] = key, file.path
+
+
+def _output_key(file: OutputFile) -> str:
+    return next(name for name, key in OUTPUT_KEYS.items() if key == (file.stream, file.append))

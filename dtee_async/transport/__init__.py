@@ -1,0 +1,1 @@
+"""How writes reach us: fds and system calls, no event loop."""

@@ -1,0 +1,192 @@
+"""Owns the capture mode ``ordered``: two Unix datagram sockets for the child, connected to one receiver of ours.
+
+The kernel keeps one queue per receiver, so the order across stdout and stderr is exact, and the
+sender's address tells the stream. The rules that keep it so:
+
+- The sockets live in a directory of mode 0700 and are unlinked, and the directory removed, before
+  the child starts: nobody can connect afterwards. What was queued until then is thrown away.
+- Path sockets, not abstract ones: abstract names have no permissions (unix(7)).
+- A datagram from any other address is dropped. A datagram of no bytes is an ordinary write: there
+  is no end of file on a datagram socket.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+from errno import ENAMETOOLONG
+from functools import partial
+
+from ..core.batch import Batch, Stamps
+from ..core.write import Stream
+from ..errors import CaptureError
+from .recvmmsg import CONTROL_BYTES, NAME_BYTES, SLOT_BYTES, ReceiveBuffer
+
+BATCH_BYTES = 1 << 20
+"""A batch aims at this size: the number of writes received at once follows the size of the recent ones."""
+
+_SO_TIMESTAMPNS = getattr(socket, "SO_TIMESTAMPNS", 35)
+_SUN_PATH_BYTES = 108
+_FAMILY_BYTES = struct.calcsize("H")
+_SENDERS = {Stream.STDOUT: b"1", Stream.STDERR: b"2"}
+_TO_STREAM = bytes.maketrans(b"12", bytes([Stream.STDOUT, Stream.STDERR]))
+_STAMP = struct.Struct("@16xqq16xiii4x")  # cmsghdr, timespec, cmsghdr, ucred, padding: 64 bytes
+
+
+class DatagramTransport:
+    """The receiving side of one child's stdout and stderr."""
+
+    mode = "ordered"
+    exact = True
+
+    def __init__(self, buffer: ReceiveBuffer, *, stamped: bool = False) -> None:
+        """Make the sockets. ``stamped``: capture the kernel's time and the writer's pid of each write.
+
+        Raises CaptureError that names the directory and the reason.
+        """
+        self._buffer = buffer
+        self._stamped = stamped
+        self._limit = 1
+        self._senders: dict[Stream, socket.socket] = {}
+        self._receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        directory = os.fsencode(_runtime_directory())
+        try:
+            self._path = _private_directory(directory)
+        except OSError as error:
+            self.close()
+            raise CaptureError(error.errno, f"temporary directory: {error.strerror}", os.fsdecode(directory)) from error
+        try:
+            self._connect()
+        except OSError as error:
+            self.close()
+            raise CaptureError(error.errno, f"socket: {error.strerror}", os.fsdecode(self._path)) from error
+        finally:
+            _remove(self._path)
+        self._prefix = self._path + b"/"
+        self._name_bytes = _FAMILY_BYTES + len(self._prefix) + 2  # the sender's letter and the closing NUL
+        self._letter = _FAMILY_BYTES + len(self._prefix)
+        self._throw_away_queue()
+
+    def _connect(self) -> None:
+        receiver = self._receiver
+        if len(self._path) + 3 > _SUN_PATH_BYTES:
+            raise OSError(ENAMETOOLONG, f"the path is too long for a socket address ({_SUN_PATH_BYTES} bytes): set TMPDIR")
+        receiver.bind(self._path + b"/0")
+        receiver.setblocking(False)
+        if self._stamped:
+            receiver.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+            receiver.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        for stream, letter in _SENDERS.items():
+            sender = self._senders[stream] = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            # The kernel doubles the value and cuts it at net.core.wmem_max; the largest write is the result less 32.
+            sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SLOT_BYTES // 2)
+            sender.bind(self._path + b"/" + letter)
+            sender.connect(self._path + b"/0")
+            sender.shutdown(socket.SHUT_RD)
+
+    def _throw_away_queue(self) -> None:
+        while self._buffer.receive(self._receiver.fileno(), 64, self._name_bytes, stamped=self._stamped):
+            self._buffer.reset()
+
+    @property
+    def child_fds(self) -> dict[Stream, int]:
+        """What the child gets as its stdout and stderr."""
+        return {stream: sender.fileno() for stream, sender in self._senders.items()}
+
+    @property
+    def largest_write_bytes(self) -> int:
+        """A larger write of the child fails with EMSGSIZE."""
+        sender = self._senders[Stream.STDOUT]
+        return min(SLOT_BYTES, sender.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)) - 32
+
+    def release_child_fds(self) -> None:
+        """Close our copies of the senders."""
+        for sender in self._senders.values():
+            sender.close()
+        self._senders.clear()
+
+    def fileno(self) -> int:
+        """The receiver."""
+        return self._receiver.fileno()
+
+    def receive(self) -> Batch | None:
+        """One recvmmsg(2): the writes that are queued now, at most 64 of them and about 1 MiB."""
+        buffer = self._buffer
+        try:
+            count = buffer.receive(self._receiver.fileno(), self._limit, self._name_bytes, stamped=self._stamped)
+        except OSError as error:
+            raise CaptureError(error.errno, f"input socket: {error.strerror}") from error
+        if not count:
+            return None
+        names = bytes(buffer.names[: count * NAME_BYTES])
+        buffer.forget_names(count)
+        streams = names[self._letter :: NAME_BYTES].translate(_TO_STREAM)
+        views, lengths = buffer.take(count)
+        batch = Batch(views, lengths, streams, partial(self._stamps, count) if self._stamped else None)
+        if names.count(self._prefix) != count:
+            batch = self._without_strangers(batch, names)
+        largest = max(lengths)
+        self._limit = min(self._limit * 2, 64, max(1, BATCH_BYTES // (largest or 1)))
+        return batch
+
+    def _without_strangers(self, batch: Batch, names: bytes) -> Batch:
+        """Drop the datagrams that did not come from one of our two sockets."""
+        self._buffer.reset()
+        begin, end = _FAMILY_BYTES, self._letter
+        keep = [i for i in range(len(batch)) if names[i * NAME_BYTES + begin : i * NAME_BYTES + end] == self._prefix]
+        times_ns, pids = batch.stamps()
+        stamps = [times_ns[i] for i in keep], [pids[i] for i in keep]
+        streams = bytes(batch.streams[i] for i in keep)
+        return Batch([batch.views[i] for i in keep], [batch.lengths[i] for i in keep], streams, lambda: stamps)
+
+    def recycle(self, batch: Batch) -> None:
+        """The batch is used up: memory that an unusually large one took goes back to the system."""
+        self._buffer.trim(batch.size_bytes)
+
+    def _stamps(self, count: int) -> Stamps:
+        seconds, nanoseconds, pids, _, _ = zip(*_STAMP.iter_unpack(self._buffer.control[: count * CONTROL_BYTES]), strict=True)
+        return tuple(s * 1_000_000_000 + ns for s, ns in zip(seconds, nanoseconds, strict=True)), pids
+
+    def queue_limit(self) -> int:
+        """net.unix.max_dgram_qlen: a sender blocks when one more than that is queued (unix(7))."""
+        try:
+            with open("/proc/sys/net/unix/max_dgram_qlen", "rb") as file:
+                return int(file.read()) + 1
+        except (OSError, ValueError):
+            return 1024  # more than any system is known to set
+
+    def writers_left(self) -> bool:
+        """Whether one of the senders is still open in any process: /proc/net/unix lists it until the last one closes it."""
+        try:
+            with open("/proc/net/unix", "rb") as file:
+                table = file.read()
+        except OSError:
+            return False
+        return any(self._prefix + letter in table for letter in _SENDERS.values())
+
+    def close(self) -> None:
+        """Close every socket."""
+        self.release_child_fds()
+        self._receiver.close()
+
+
+def _runtime_directory() -> str:
+    return os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - a private directory is made in it
+
+
+def _private_directory(parent: bytes) -> bytes:
+    """mkdtemp(3), without importing tempfile and what it pulls in."""
+    while True:
+        path = os.path.join(parent, b"dtee-async-" + os.urandom(6).hex().encode())
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+            return path
+
+
+def _remove(path: bytes) -> None:
+    for letter in (b"0", *_SENDERS.values()):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path + b"/" + letter)
+    os.rmdir(path)

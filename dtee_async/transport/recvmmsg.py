@@ -1,0 +1,158 @@
+"""Owns the receive buffer: recvmmsg(2) through ctypes, up to 64 datagrams a call, with no object made per datagram by the call.
+
+One buffer serves every job of one loop, because each batch is used up before the next is received.
+Two threads must not share one. The slots lie in one anonymous mapping without reserved swap, so
+that only the pages that were really written to cost memory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+from ctypes import c_int, c_size_t, c_uint32, c_void_p
+from errno import EAGAIN, EINTR, ENOMEM
+
+SLOTS = 64
+"""Datagrams a call, at most."""
+
+SLOT_BYTES = 4_268_032
+"""No datagram is larger, whatever the buffer sizes: above 4,263,616 bytes send(2) gives ENOBUFS."""
+
+NAME_BYTES = 128
+CONTROL_BYTES = 64
+"""Exactly SCM_TIMESTAMPNS (32) and SCM_CREDENTIALS (32): no room for a child to hand us fds by SCM_RIGHTS."""
+
+_KEEP_BYTES = 4 << 20
+"""A batch larger than this gives its pages back to the system at once."""
+
+_MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)
+_MSG_DONTWAIT = 0x40
+
+
+class _IoVec(ctypes.Structure):
+    _fields_ = [("base", c_void_p), ("len", c_size_t)]
+
+
+class _MsgHdr(ctypes.Structure):
+    _fields_ = [
+        ("name", c_void_p),
+        ("namelen", c_uint32),
+        ("iov", c_void_p),
+        ("iovlen", c_size_t),
+        ("control", c_void_p),
+        ("controllen", c_size_t),
+        ("flags", c_int),
+    ]
+
+
+class _MMsgHdr(ctypes.Structure):
+    _fields_ = [("hdr", _MsgHdr), ("len", c_uint32)]
+
+
+class _Headers:
+    """One mmsghdr vector over the slots, with or without room for control data."""
+
+    def __init__(self, slots: int, data: int, names: int, control: int | None) -> None:
+        self.vector = (_MMsgHdr * slots)()
+        self._iov = (_IoVec * slots)()
+        for i in range(slots):
+            self._iov[i].base = data + i * SLOT_BYTES
+            self._iov[i].len = SLOT_BYTES
+            header = self.vector[i].hdr
+            header.iov = ctypes.addressof(self._iov[i])
+            header.iovlen = 1
+            header.name = names + i * NAME_BYTES
+            header.namelen = NAME_BYTES
+            if control is not None:
+                header.control = control + i * CONTROL_BYTES
+                header.controllen = CONTROL_BYTES
+        self.address = ctypes.addressof(self.vector)
+        words = memoryview(self.vector).cast("B").cast("I")
+        stride = ctypes.sizeof(_MMsgHdr) // 4
+        first = _MMsgHdr.len.offset // 4
+        self._lengths = [words[first : k * stride : stride] for k in range(slots + 1)]
+
+    def lengths(self, count: int) -> list[int]:
+        return self._lengths[count].tolist()
+
+    def reset(self) -> None:
+        """The kernel writes sizes back into the headers; for our own senders they are always the same."""
+        for message in self.vector:
+            message.hdr.namelen = NAME_BYTES
+            if message.hdr.control:
+                message.hdr.controllen = CONTROL_BYTES
+
+
+class ReceiveBuffer:
+    """Room for one batch of datagrams, their senders' addresses and their control data."""
+
+    def __init__(self) -> None:
+        self.slots, self._map = _map_slots()
+        self._names = ctypes.create_string_buffer(NAME_BYTES * self.slots)
+        self._control = ctypes.create_string_buffer(CONTROL_BYTES * self.slots)
+        data = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
+        names, control = ctypes.addressof(self._names), ctypes.addressof(self._control)
+        self._plain = _Headers(self.slots, data, names, None)
+        self._stamped = _Headers(self.slots, data, names, control)
+        self._current = self._plain
+        self._names_address = names
+        self._name_bytes = 0
+        self.names = memoryview(self._names).cast("B")
+        self.control = memoryview(self._control).cast("B")
+        whole = memoryview(self._map)
+        self._views = [whole[i * SLOT_BYTES : (i + 1) * SLOT_BYTES] for i in range(self.slots)]
+        libc = ctypes.CDLL(None, use_errno=True)
+        self._recvmmsg = libc.recvmmsg
+        self._recvmmsg.argtypes = (c_int, c_void_p, c_uint32, c_int, c_void_p)
+        self._recvmmsg.restype = c_int
+
+    def receive(self, fd: int, limit: int, name_bytes: int, *, stamped: bool) -> int:
+        """Receive up to ``limit`` datagrams without waiting; how many came (0: none is there).
+
+        ``name_bytes`` is the length of the senders' addresses: one for all senders of a socket.
+        Raises OSError for anything but EAGAIN and EINTR.
+        """
+        headers = self._stamped if stamped else self._plain
+        if name_bytes != self._name_bytes:
+            self._name_bytes = name_bytes
+            self.reset()
+        self._current = headers
+        received: int = self._recvmmsg(fd, headers.address, min(limit, self.slots), _MSG_DONTWAIT, None)
+        if received >= 0:
+            return received
+        error = ctypes.get_errno()
+        if error in (EAGAIN, EINTR):
+            return 0
+        raise OSError(error, os.strerror(error))
+
+    def take(self, count: int) -> tuple[list[bytes | memoryview], list[int]]:
+        """The views of the datagrams just received and their lengths in bytes."""
+        lengths = self._current.lengths(count)
+        return [view[:length] for view, length in zip(self._views, lengths, strict=False)], lengths
+
+    def forget_names(self, count: int) -> None:
+        """Wipe the addresses, so that a datagram without one cannot pass under an older one's."""
+        ctypes.memset(self._names_address, 0, count * NAME_BYTES)
+
+    def reset(self) -> None:
+        """Give every header its full room again; needed after a datagram that was not from one of our senders."""
+        self._plain.reset()
+        self._stamped.reset()
+
+    def trim(self, size_bytes: int) -> None:
+        """Give memory back after a batch of that size, if it was a huge one."""
+        if size_bytes > _KEEP_BYTES:
+            self._map.madvise(mmap.MADV_DONTNEED)
+
+
+def _map_slots() -> tuple[int, mmap.mmap]:
+    """As many slots as the address space allows (``ulimit -v``), at least one."""
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+    for slots in (SLOTS, 16, 4):
+        try:
+            return slots, mmap.mmap(-1, slots * SLOT_BYTES, flags=flags)
+        except OSError as error:
+            if error.errno != ENOMEM:
+                raise
+    return 1, mmap.mmap(-1, SLOT_BYTES, flags=flags)
