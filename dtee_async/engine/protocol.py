@@ -22,6 +22,9 @@ from ..errors import CaptureError
 if TYPE_CHECKING:
     from ..core.contracts import Loop, Output, Transport
 
+ROUNDS = 4
+"""Batches a loop turn: a busy writer has queued the next while we wrote the last, and a wait in between would cost more."""
+
 Report = Callable[["Output", OSError], None]
 
 
@@ -130,7 +133,12 @@ class Reading:
     def resume_reading(self) -> None:
         if not self._polled and not self._closed:
             self._polled = True
-            self._loop.add_reader(self._fd, self.read)
+            self._loop.add_reader(self._fd, self._ready)
+
+    def _ready(self) -> None:
+        for _ in range(ROUNDS):
+            if not self.read() or not self._polled:
+                return
 
     def read(self) -> int:
         """Receive one batch and hand it on; the number of writes in it, 0 when none was there."""

@@ -22,7 +22,7 @@ from functools import partial
 from ..core.batch import Batch, Stamps
 from ..core.write import Stream
 from ..errors import CaptureError
-from .recvmmsg import CONTROL_BYTES, NAME_BYTES, SLOT_BYTES, ReceiveBuffer
+from .recvmmsg import CONTROL_BYTES, SLOT_BYTES, SLOTS, ReceiveBuffer
 
 BATCH_BYTES = 1 << 20
 """A batch aims at this size: the number of writes received at once follows the size of the recent ones."""
@@ -67,6 +67,8 @@ class DatagramTransport:
         self._prefix = self._path + b"/"
         self._name_bytes = _FAMILY_BYTES + len(self._prefix) + 2  # the sender's letter and the closing NUL
         self._letter = _FAMILY_BYTES + len(self._prefix)
+        self._tail_word = self._letter // 8 - 1
+        (self._tail,) = struct.unpack("=Q", self._prefix[-8:])
         self._throw_away_queue()
 
     def _connect(self) -> None:
@@ -120,22 +122,20 @@ class DatagramTransport:
             raise CaptureError(error.errno, f"input socket: {error.strerror}") from error
         if not count:
             return None
-        names = bytes(buffer.names[: count * NAME_BYTES])
-        buffer.forget_names(count)
-        streams = names[self._letter :: NAME_BYTES].translate(_TO_STREAM)
+        streams = buffer.letters(count, self._letter).translate(_TO_STREAM)
         views, lengths = buffer.take(count)
         batch = Batch(views, lengths, streams, partial(self._stamps, count) if self._stamped else None)
-        if names.count(self._prefix) != count:
-            batch = self._without_strangers(batch, names)
-        largest = max(lengths)
-        self._limit = min(self._limit * 2, 64, max(1, BATCH_BYTES // (largest or 1)))
+        if not buffer.all_named(count, self._tail_word, self._tail):
+            batch = self._without_strangers(batch)
+        room = SLOTS if batch.size_bytes < BATCH_BYTES // SLOTS else BATCH_BYTES // max(lengths)
+        self._limit = max(1, min(self._limit * 2, room, SLOTS))
         return batch
 
-    def _without_strangers(self, batch: Batch, names: bytes) -> Batch:
+    def _without_strangers(self, batch: Batch) -> Batch:
         """Drop the datagrams that did not come from one of our two sockets."""
+        ours = {self._prefix + letter + b"\0" for letter in _SENDERS.values()}
+        keep = [i for i in range(len(batch)) if self._buffer.name(i) in ours]
         self._buffer.reset()
-        begin, end = _FAMILY_BYTES, self._letter
-        keep = [i for i in range(len(batch)) if names[i * NAME_BYTES + begin : i * NAME_BYTES + end] == self._prefix]
         times_ns, pids = batch.stamps()
         stamps = [times_ns[i] for i in keep], [pids[i] for i in keep]
         streams = bytes(batch.streams[i] for i in keep)
@@ -179,7 +179,10 @@ def _runtime_directory() -> str:
 def _private_directory(parent: bytes) -> bytes:
     """mkdtemp(3), without importing tempfile and what it pulls in."""
     while True:
-        path = os.path.join(parent, b"dtee-async-" + os.urandom(6).hex().encode())
+        stem = os.path.join(parent, b"dtee-async-")
+        # As long as it takes for the sender's letter to stand on a multiple of eight in the address: see all_named.
+        digits = 12 + -(_FAMILY_BYTES + len(stem) + 12 + 1) % 8
+        path = stem + os.urandom(10).hex().encode()[:digits]
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, 0o700)
             return path

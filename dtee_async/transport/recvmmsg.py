@@ -19,6 +19,9 @@ SLOTS = 64
 SLOT_BYTES = 4_268_032
 """No datagram is larger, whatever the buffer sizes: above 4,263,616 bytes send(2) gives ENOBUFS."""
 
+STRIDE_BYTES = SLOT_BYTES + 3 * 64
+"""From slot to slot: page-aligned slots would all compete for the same few cache lines."""
+
 NAME_BYTES = 128
 CONTROL_BYTES = 64
 """Exactly SCM_TIMESTAMPNS (32) and SCM_CREDENTIALS (32): no room for a child to hand us fds by SCM_RIGHTS."""
@@ -57,7 +60,7 @@ class _Headers:
         self.vector = (_MMsgHdr * slots)()
         self._iov = (_IoVec * slots)()
         for i in range(slots):
-            self._iov[i].base = data + i * SLOT_BYTES
+            self._iov[i].base = data + i * STRIDE_BYTES
             self._iov[i].len = SLOT_BYTES
             header = self.vector[i].hdr
             header.iov = ctypes.addressof(self._iov[i])
@@ -70,11 +73,10 @@ class _Headers:
         self.address = ctypes.addressof(self.vector)
         words = memoryview(self.vector).cast("B").cast("I")
         stride = ctypes.sizeof(_MMsgHdr) // 4
-        first = _MMsgHdr.len.offset // 4
-        self._lengths = [words[first : k * stride : stride] for k in range(slots + 1)]
-
-    def lengths(self, count: int) -> list[int]:
-        return self._lengths[count].tolist()
+        length, namelen = _MMsgHdr.len.offset // 4, _MsgHdr.namelen.offset // 4
+        # One view for each possible count, made once: slicing is a good part of what a small batch costs.
+        self.lengths = [words[length : k * stride : stride] for k in range(slots + 1)]
+        self.name_lengths = [words[namelen : k * stride : stride] for k in range(slots + 1)]
 
     def reset(self) -> None:
         """The kernel writes sizes back into the headers; for our own senders they are always the same."""
@@ -96,12 +98,12 @@ class ReceiveBuffer:
         self._plain = _Headers(self.slots, data, names, None)
         self._stamped = _Headers(self.slots, data, names, control)
         self._current = self._plain
-        self._names_address = names
         self._name_bytes = 0
         self.names = memoryview(self._names).cast("B")
+        self._name_words = self.names.cast("Q")
         self.control = memoryview(self._control).cast("B")
         whole = memoryview(self._map)
-        self._views = [whole[i * SLOT_BYTES : (i + 1) * SLOT_BYTES] for i in range(self.slots)]
+        self._views = [whole[i * STRIDE_BYTES : i * STRIDE_BYTES + SLOT_BYTES] for i in range(self.slots)]
         libc = ctypes.CDLL(None, use_errno=True)
         self._recvmmsg = libc.recvmmsg
         self._recvmmsg.argtypes = (c_int, c_void_p, c_uint32, c_int, c_void_p)
@@ -128,12 +130,25 @@ class ReceiveBuffer:
 
     def take(self, count: int) -> tuple[list[bytes | memoryview], list[int]]:
         """The views of the datagrams just received and their lengths in bytes."""
-        lengths = self._current.lengths(count)
-        return [view[:length] for view, length in zip(self._views, lengths, strict=False)], lengths
+        lengths = self._current.lengths[count].tolist()
+        return [view[:length] for view, length in zip(self._views, lengths)], lengths  # noqa: B905 - as many as came
 
-    def forget_names(self, count: int) -> None:
-        """Wipe the addresses, so that a datagram without one cannot pass under an older one's."""
-        ctypes.memset(self._names_address, 0, count * NAME_BYTES)
+    def letters(self, count: int, offset: int) -> bytes:
+        """The byte at this offset of each sender's address."""
+        return bytes(self.names[offset : count * NAME_BYTES : NAME_BYTES])
+
+    def all_named(self, count: int, word: int, value: int) -> bool:
+        """Whether every sender's address has the agreed length and this value as its ``word``-th eight bytes.
+
+        The length is looked at too because a sender without an address leaves in the slot what an earlier one wrote there.
+        """
+        names_right = self._name_words[word : count * NAME_BYTES // 8 : NAME_BYTES // 8].tolist().count(value) == count
+        return names_right and self._current.name_lengths[count].tolist().count(self._name_bytes) == count
+
+    def name(self, index: int) -> bytes:
+        """The address of one sender: the path, as far as it goes."""
+        length = self._current.name_lengths[index + 1].tolist()[index]
+        return bytes(self.names[index * NAME_BYTES + 2 : index * NAME_BYTES + max(length, 2)])
 
     def reset(self) -> None:
         """Give every header its full room again; needed after a datagram that was not from one of our senders."""
@@ -151,8 +166,8 @@ def _map_slots() -> tuple[int, mmap.mmap]:
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
     for slots in (SLOTS, 16, 4):
         try:
-            return slots, mmap.mmap(-1, slots * SLOT_BYTES, flags=flags)
+            return slots, mmap.mmap(-1, slots * STRIDE_BYTES, flags=flags)
         except OSError as error:
             if error.errno != ENOMEM:
                 raise
-    return 1, mmap.mmap(-1, SLOT_BYTES, flags=flags)
+    return 1, mmap.mmap(-1, STRIDE_BYTES, flags=flags)
