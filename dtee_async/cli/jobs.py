@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import anyio
 
 from ..core.spec import JobSpec
+from ..core.write import Stream
 from ..engine.pumps import PumpProcess
-from ..engine.terminal import NOBODY_LISTENS, FanIn, JobTerminal
+from ..engine.terminal import NOBODY_LISTENS, FanIn, JobTerminal, open_fans
 from ..errors import ConfigError, OutputError
 from ..output.spool import SpoolOutput
 from ..process.group import die_by
-from ..process.stdio import fill_missing, same_file
+from ..process.stdio import fill_missing
 from ..supervisor.events import Event, JobExited, JobStarted
 from ..supervisor.files import open_all
 from ..supervisor.jobsfile import load_jobs
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from .parse import Options
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-FAREWELL_S = 1.0
-"""How long our own stdout and stderr may take for the last lines after a stop."""
+FAREWELL_S = 0.1
+"""How long our own stdout and stderr may take for the last lines after a stop that has used up its time."""
 
 
 def run_jobs(options: Options) -> int:
@@ -82,19 +83,20 @@ class _Run:
         except OutputError as error:
             _say(self._options, f"{error.filename}: {error.strerror}")
             return EX_CANTCREAT
-        stdout = FanIn(loop, 1, "stdout", pumps, self._own_output_failed)
-        stderr = stdout if same_file(1, 2) else FanIn(loop, 2, "stderr", pumps, self._own_output_failed)
-        self._log = Log(stderr, self._options.values.get("log_format", "console"), colour=use_colour(os.environ, is_tty=os.isatty(2)))
+        fans = open_fans(loop, pumps, self._own_output_failed)
+        self._log = Log(
+            fans[Stream.STDERR], self._options.values.get("log_format", "console"), colour=use_colour(os.environ, is_tty=os.isatty(2))
+        )
         marks = prefixes([spec.name for spec in self._specs], colour=use_colour(os.environ, is_tty=os.isatty(1)))
         jobs: list[tuple[JobSpec, Sequence[Output]]] = []
         for spec in self._specs:
-            terminal = JobTerminal(loop, stdout, stderr, *marks[spec.name])
+            terminal = JobTerminal(loop, fans, *marks[spec.name])
             jobs.append((spec, [SpoolOutput(terminal) if spec.quiet else terminal, *files[spec.name]]))
         self._supervisor = Supervisor(loop, ReceiveBuffer(), jobs, self._tell)
         self._listen(loop, self._supervisor)
         status = await self._supervisor.run()
         self._log.say(INFO, "all jobs ended", jobs=len(self._specs), status=status)
-        await self._farewell(self._supervisor, {stdout, stderr})
+        await self._farewell(self._supervisor, set(fans.values()))
         self.stopped_by = self._supervisor.stopped_by
         pumps.close()
         return status or (EX_IOERR if self._failed_output else 0)
@@ -127,14 +129,14 @@ class _Run:
             self._log.say(ERROR, "own output failed", error=error.strerror)
 
     async def _farewell(self, supervisor: Supervisor, fans: set[FanIn]) -> None:
-        """Let the last lines through; after a stop, or when one comes now, only for a moment."""
+        """Let the last lines through; after a stop, or when one comes now, only within its time."""
         through = {fan: anyio.Event() for fan in fans}
         for fan, event in through.items():
             fan.end(event.set)
 
         async def give_up() -> None:
             await supervisor.wait_stopping()
-            with anyio.move_on_after(FAREWELL_S):
+            with anyio.move_on_after(max(FAREWELL_S, supervisor.deadline_s - anyio.current_time())):
                 for event in through.values():
                     await event.wait()
             group.cancel_scope.cancel()

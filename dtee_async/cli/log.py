@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from ..core.write import Stream
 from ..supervisor.events import (
     CaptureFailed,
     Event,
@@ -63,7 +64,7 @@ class Log:
 
     def msg(self, line: str) -> None:
         """What structlog calls with a finished line."""
-        self._stderr.write(line.encode("utf-8", "surrogateescape") + b"\n")
+        self._stderr.write(line.encode("utf-8", "surrogateescape") + b"\n", Stream.STDERR)
 
     debug = info = warning = error = msg
 

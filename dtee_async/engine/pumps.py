@@ -45,6 +45,10 @@ def _pipe() -> tuple[int, int]:
     return reader, writer
 
 
+ENDING_S = 0.5
+"""How long the process may take to end when it has nothing left to write."""
+
+
 class OpenFile:
     """An fd that somebody else takes over at the first write, or that is closed unused."""
 
@@ -105,6 +109,7 @@ class PumpProcess:
         self._clients: dict[int, Client] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._serial = 0
+        self._stuck = False
 
     def destination(self, fd: int | None, path: str) -> ProcessFile:
         """A destination for an open file that it takes over, or (None) for a FIFO, opened by the pump: opening one waits for a reader."""
@@ -172,7 +177,9 @@ class PumpProcess:
 
     def forget(self, client: Client) -> None:
         """Nobody waits for this one any more."""
+        before = len(self._clients)
         self._clients = {ident: other for ident, other in self._clients.items() if other is not client}
+        self._stuck = self._stuck or len(self._clients) < before
 
     def close(self) -> None:
         """Let the process go: it ends by itself when it has written what is in its pipes."""
@@ -182,9 +189,9 @@ class PumpProcess:
         self._control.close()
         self._control = None
         try:
-            self._process.wait(0.5)
+            self._process.wait(0 if self._stuck else ENDING_S)
         except subprocess.TimeoutExpired:
-            self._process.returncode = 0  # stuck in a write: it is init's to reap
+            self._process.returncode = 0  # it is stuck in a write, or busy: init's to reap
 
 
 class ProcessFile(OpenFile):

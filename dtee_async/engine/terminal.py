@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from errno import ECONNREFUSED, ECONNRESET, EIO, ENOTCONN, EPIPE
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..core.exit import Exit
 from ..core.lines import LineRenderer
 from ..core.write import Stream
-from ..output.fdwrite import NonBlockingWriter
-from ..process.stdio import Kind, kind_of, reopen_nonblocking
+from ..output.fdkind import Kind, kind_of, reopen_nonblocking, same_file
+from ..output.fdwrite import NonBlockingWriter, SocketWriter
 
 if TYPE_CHECKING:
     from ..core.batch import Batch
@@ -32,32 +32,55 @@ DATAGRAM_BYTES = 128 * 1024
 """Lines for a datagram socket go in datagrams of about this size."""
 
 
-class FanIn:
-    """One of our own standard streams. It takes whole lines, never blocks, and pauses its users while it is stuck."""
+class Writer(Protocol):
+    """What a fan-in writes with: output.fdwrite has two."""
 
-    def __init__(self, loop: Loop, fd: int, name: str, pumps: PumpProcess, failed: Callable[[OSError], None]) -> None:
+    held_bytes: int
+
+    def fileno(self) -> int: ...
+    def flush(self) -> bool: ...
+    def close(self) -> int: ...
+
+
+class FanIn:
+    """One of our own standard streams, or both. It takes whole lines, never blocks, and pauses its users while it is stuck."""
+
+    def __init__(self, loop: Loop, name: str, failed: Callable[[OSError], None]) -> None:
         self.name = name
         self.lost_bytes = 0
         """What could not be shown: the stream was closed, or stuck to the end."""
+        self.merges = True
+        """Both streams are the same place: lines need not say which they are for."""
         self._loop = loop
         self._failed = failed
         self._broken = False
         self._failing = False
         self._full = False
+        self._pumped = False
         self._waiting: set[JobTerminal] = set()
         self._users: set[JobTerminal] = set()
         self._on_end: Callable[[], None] | None = None
-        self._kind = kind_of(fd)
-        self._writer: NonBlockingWriter | None
-        own = reopen_nonblocking(fd) if self._kind in (Kind.PIPE, Kind.TTY) else None
-        self._pumped = own is None and self._kind in (Kind.PIPE, Kind.TTY, Kind.FILE)
-        if own is not None:
-            self._writer = NonBlockingWriter(own)
-        elif self._pumped:
-            self._writer = NonBlockingWriter(pumps.attach(self, os.dup(fd), name))
-        else:
-            datagrams = self._kind is Kind.DATAGRAM
-            self._writer = NonBlockingWriter(os.dup(fd), datagrams=datagrams, is_socket=self._kind is Kind.SOCKET)
+        self._writer: Writer | None = None
+        self._put: Callable[[bytes, Stream], bool]
+
+    def use_fd(self, fd: int, pumps: PumpProcess) -> FanIn:
+        """Write to this fd of ours: by an open file of our own that does not block, or by a pump."""
+        kind = kind_of(fd)
+        own = os.dup(fd) if kind is Kind.DEVICE else reopen_nonblocking(fd) if kind in (Kind.PIPE, Kind.TTY) else None
+        self._pumped = own is None
+        writer = NonBlockingWriter(pumps.attach(self, os.dup(fd), self.name) if own is None else own)
+        self._writer = writer
+        self._put = lambda lines, _: writer.write([lines], len(lines))
+        return self
+
+    def use_sockets(self, fds: Sequence[int]) -> FanIn:
+        """Write to these sockets: stdout's and stderr's, in one order."""
+        writer = SocketWriter([os.dup(fd) for fd in fds])
+        last = len(fds) - 1
+        self.merges = not last
+        self._writer = writer
+        self._put = lambda lines, stream: writer.write(_datagrams(lines), min(last, stream - Stream.STDOUT))
+        return self
 
     def add(self, user: JobTerminal) -> None:
         self._users.add(user)
@@ -66,7 +89,7 @@ class FanIn:
         self._users.discard(user)
         self._waiting.discard(user)
 
-    def write(self, lines: bytes, user: JobTerminal | None = None) -> None:
+    def write(self, lines: bytes, stream: Stream, user: JobTerminal | None = None) -> None:
         """Take whole lines; ``user`` is paused until they are through."""
         if not lines:
             return
@@ -74,7 +97,7 @@ class FanIn:
             self.lost_bytes += len(lines)
             return
         try:
-            through = self._writer.write([*self._datagrams(lines)], len(lines))
+            through = self._put(lines, stream)
         except OSError as error:
             self._break(error, len(lines))
             return
@@ -89,19 +112,6 @@ class FanIn:
         if self._writer.held_bytes > HELD_BYTES:
             for other in self._users:
                 self._wait(other)
-
-    def _datagrams(self, lines: bytes) -> list[bytes]:
-        if self._kind is not Kind.DATAGRAM:
-            return [lines]
-        parts = []
-        begin = 0
-        while begin < len(lines):
-            end = begin + DATAGRAM_BYTES
-            if end < len(lines):
-                end = lines.rfind(b"\n", begin, end) + 1 or end
-            parts.append(lines[begin:end])
-            begin = end
-        return parts
 
     def _wait(self, user: JobTerminal) -> None:
         if user not in self._waiting:
@@ -170,15 +180,44 @@ class FanIn:
             self.lost_bytes += writer.close()
 
 
+def open_fans(loop: Loop, pumps: PumpProcess, failed: Callable[[OSError], None]) -> dict[Stream, FanIn]:
+    """A fan-in for our stdout and one for our stderr; the same one for both where somebody could see their order."""
+    kinds = kind_of(1), kind_of(2)
+    sockets = [kind in (Kind.DATAGRAM, Kind.SOCKET) for kind in kinds]
+    if same_file(1, 2):
+        both = FanIn(loop, "stdout and stderr", failed)
+        both = both.use_sockets([1]) if sockets[0] else both.use_fd(1, pumps)
+        return {Stream.STDOUT: both, Stream.STDERR: both}
+    if kinds == (Kind.DATAGRAM, Kind.DATAGRAM):  # dtee around us: one receiver behind both
+        both = FanIn(loop, "stdout and stderr", failed).use_sockets([1, 2])
+        return {Stream.STDOUT: both, Stream.STDERR: both}
+    fans = {}
+    for stream, is_socket in zip(Stream, sockets, strict=True):
+        fan = FanIn(loop, stream.name.lower(), failed)
+        fans[stream] = fan.use_sockets([stream]) if is_socket else fan.use_fd(stream, pumps)
+    return fans
+
+
+def _datagrams(lines: bytes) -> Iterator[bytes]:
+    """Cut between lines, into pieces that every receiver takes."""
+    begin = 0
+    while begin < len(lines):
+        end = begin + DATAGRAM_BYTES
+        if end < len(lines):
+            end = lines.rfind(b"\n", begin, end) + 1 or end
+        yield lines[begin:end]
+        begin = end
+
+
 class JobTerminal:
     """A job's lines on our stdout and stderr: each whole, with the job's prefix, in order where both are the same place."""
 
     name = "terminal"
     wants_stamps = False
 
-    def __init__(self, loop: Loop, stdout: FanIn, stderr: FanIn, prefix: bytes, continued: bytes) -> None:
+    def __init__(self, loop: Loop, fans: Mapping[Stream, FanIn], prefix: bytes, continued: bytes) -> None:
         self._loop = loop
-        self._fans = {Stream.STDOUT: stdout, Stream.STDERR: stderr}
+        self._fans = fans
         self._lines = {stream: LineRenderer(prefix, continued) for stream in Stream}
         self._held = 0
         self._timer: Timer | None = None
@@ -186,7 +225,7 @@ class JobTerminal:
 
     def open(self, flow: Flow) -> None:
         self._flow = flow
-        for fan in self._fans.values():
+        for fan in set(self._fans.values()):
             fan.add(self)
 
     def hold(self) -> None:
@@ -201,19 +240,20 @@ class JobTerminal:
             self._flow.resume()
 
     def write(self, batch: Batch) -> None:
-        out, err = self._fans[Stream.STDOUT], self._fans[Stream.STDERR]
-        if out is err:
-            lines, render = [], self._lines
-            for stream, views in batch.runs():
-                lines.append(render[stream].feed(b"".join(views)))
-            out.write(b"".join(lines), self)
-        else:
-            for stream, fan in self._fans.items():
+        fans, lines = self._fans, self._lines
+        fan = fans[Stream.STDOUT]
+        if fan is not fans[Stream.STDERR]:
+            for stream in Stream:
                 views, size_bytes = batch.of(stream)
                 if size_bytes:
-                    fan.write(self._lines[stream].feed(b"".join(views)), self)
+                    fans[stream].write(lines[stream].feed(b"".join(views)), stream, self)
+        elif fan.merges:
+            fan.write(b"".join([lines[stream].feed(b"".join(views)) for stream, views in batch.runs()]), Stream.STDOUT, self)
+        else:
+            for stream, views in batch.runs():
+                fan.write(lines[stream].feed(b"".join(views)), stream, self)
         self._written_s = time.monotonic()
-        if self._timer is None and any(lines.held_bytes for lines in self._lines.values()):
+        if self._timer is None and any(each.held_bytes for each in lines.values()):
             self._timer = self._loop.call_later(PARTIAL_S, self._show_partial)
 
     def _show_partial(self) -> None:
@@ -226,7 +266,7 @@ class JobTerminal:
 
     def _flush(self) -> None:
         for stream, lines in self._lines.items():
-            self._fans[stream].write(lines.flush(), self)
+            self._fans[stream].write(lines.flush(), stream, self)
 
     def end(self, exit: Exit) -> None:
         self._flush()

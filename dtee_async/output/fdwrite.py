@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from errno import EMSGSIZE
 from typing import TYPE_CHECKING
 
@@ -47,15 +48,11 @@ def send_each(fd: int, views: Iterable[Chunk]) -> None:
 class NonBlockingWriter:
     """Writes to an fd that it owns and that does not block, and holds what did not fit.
 
-    What is held was copied; what is given is used only during the call. A datagram socket gets one
-    datagram a buffer (of at least one byte), sent with MSG_DONTWAIT, because its O_NONBLOCK flag is
-    shared with other programs.
+    What is held was copied; what is given is used only during the call.
     """
 
-    def __init__(self, fd: int, *, datagrams: bool = False, is_socket: bool = False) -> None:
+    def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._socket = socket.socket(fileno=fd) if datagrams or is_socket else None
-        self._datagrams = datagrams
         self._held: deque[memoryview] = deque()
         self.held_bytes = 0
 
@@ -63,25 +60,18 @@ class NonBlockingWriter:
         return self._fd
 
     def write(self, views: list[Chunk], size_bytes: int) -> bool:
-        """Take the buffers, all of them. True when nothing is held afterwards; raises OSError (what it held is dropped then)."""
-        if self._held:
-            self._hold(views, 0)
-            return False
-        sent = 0
-        try:
-            if self._socket is None and len(views) <= IOV_MAX:
-                sent = os.writev(self._fd, views)
-            else:
-                for view in views:
-                    count = self._send(view)
-                    sent += count
-                    if count != len(view):
-                        break
-        except BlockingIOError:
-            pass
-        if sent == size_bytes:
-            return True
-        self._hold(views, sent)
+        """Take the buffers (at most IOV_MAX), all of them. True when nothing is held afterwards.
+
+        Raises OSError; what it held or could not write is dropped then.
+        """
+        written = 0
+        if not self._held:
+            with contextlib.suppress(BlockingIOError):
+                written = os.writev(self._fd, views)
+            if written == size_bytes:
+                return True
+        self._held.append(memoryview(b"".join(views))[written:])
+        self.held_bytes += size_bytes - written
         return self.flush()
 
     def flush(self) -> bool:
@@ -89,7 +79,7 @@ class NonBlockingWriter:
         held = self._held
         try:
             while held:
-                count = self._send(held[0])
+                count = os.write(self._fd, held[0])
                 self.held_bytes -= count
                 if count == len(held[0]):
                     held.popleft()
@@ -103,37 +93,69 @@ class NonBlockingWriter:
             raise
         return True
 
-    def _hold(self, views: list[Chunk], skip_bytes: int) -> None:
-        if self._datagrams:  # the borders count: one entry a datagram
-            for view in views:
-                if skip_bytes >= len(view):
-                    skip_bytes -= len(view)
-                    continue
-                self._held.append(memoryview(bytes(memoryview(view)[skip_bytes:])))
-                self.held_bytes += len(view) - skip_bytes
-                skip_bytes = 0
-        else:
-            rest = memoryview(b"".join(views))[skip_bytes:]
-            if rest:
-                self._held.append(rest)
-                self.held_bytes += len(rest)
+    def close(self) -> int:
+        """Close the fd; the bytes that were still held."""
+        os.close(self._fd)
+        return self.held_bytes
 
-    def _send(self, view: Chunk) -> int:
-        """Bytes that went; a datagram goes whole or, if it is too large for the receiver, its first piece."""
-        if self._socket is None:
-            return os.write(self._fd, view)
+
+class SocketWriter:
+    """Sends buffers on sockets that it owns, in one order over all of them, and holds what did not fit.
+
+    With MSG_DONTWAIT, because a socket's O_NONBLOCK flag is shared with other programs, and cannot
+    be had apart by opening it again. On a datagram socket each buffer is one datagram.
+    """
+
+    def __init__(self, fds: Sequence[int]) -> None:
+        self._sockets = [socket.socket(fileno=fd) for fd in fds]
+        self._held: deque[tuple[int, memoryview]] = deque()
+        self.held_bytes = 0
+
+    def fileno(self) -> int:
+        """What to poll: who waits for one of them waits for the same receiver."""
+        return self._sockets[0].fileno()
+
+    def write(self, views: Iterable[Chunk], index: int) -> bool:
+        """Take the buffers, none of them empty, for the socket of this index. True when nothing is held afterwards.
+
+        Raises OSError; what it held is dropped then.
+        """
+        for view in views:
+            self._held.append((index, memoryview(view)))
+            self.held_bytes += len(view)
+        return self.flush()
+
+    def flush(self) -> bool:
+        """Send what is held, as far as it goes. True when nothing is held any more; raises OSError and drops it."""
+        held = self._held
         try:
-            return self._socket.send(view, socket.MSG_DONTWAIT)
+            while held:
+                index, view = held[0]
+                count = self._send(self._sockets[index], view)
+                self.held_bytes -= count
+                if count == len(view):
+                    held.popleft()
+                else:
+                    held[0] = index, view[count:]
+        except BlockingIOError:
+            return False
+        except OSError:
+            held.clear()
+            self.held_bytes = 0
+            raise
+        return True
+
+    def _send(self, to: socket.socket, view: memoryview) -> int:
+        """Bytes that went; of a datagram that is too large for its receiver, the first piece."""
+        try:
+            return to.send(view, socket.MSG_DONTWAIT)
         except OSError as error:
             if error.errno != EMSGSIZE:
                 raise
-            return self._socket.send(memoryview(view)[:PIECE_BYTES], socket.MSG_DONTWAIT)
+            return to.send(view[:PIECE_BYTES], socket.MSG_DONTWAIT)
 
     def close(self) -> int:
-        """Close the fd; the bytes that were still held."""
-        if self._socket is not None:
-            self._socket.close()
-        else:
-            os.close(self._fd)
-        self._held.clear()
+        """Close the sockets; the bytes that were still held."""
+        for each in self._sockets:
+            each.close()
         return self.held_bytes

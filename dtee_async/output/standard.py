@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..core.exit import Exit
 from ..core.write import Stream
 from ..errors import OutputError
-from ..process.stdio import Kind, kind_of, same_file
+from .fdkind import Kind, kind_of, same_file
 from .fdwrite import send_each, write_all
 
 if TYPE_CHECKING:

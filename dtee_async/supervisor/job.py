@@ -59,15 +59,18 @@ class Job:
         return self._outcome
 
     async def stop(self, grace_s: float) -> None:
-        """TERM to the whole group, KILL after ``grace_s`` seconds; returns when nobody of it is left, and the outputs are closed."""
+        """TERM to the whole group, KILL after ``grace_s`` seconds; returns when nobody of it is left, and the outputs are closed.
+
+        Outputs have the same time to deliver what they hold; what is stuck then is dropped and counted.
+        """
         signal_group(self.pid, signal.SIGTERM)
         with anyio.move_on_after(grace_s):
             await self._gone()
             return
-        signal_group(self.pid, signal.SIGKILL)
-        with anyio.move_on_after(AFTER_KILL_S):
-            await self._gone()
-            return
+        if signal_group(self.pid, signal.SIGKILL):
+            with anyio.move_on_after(AFTER_KILL_S):
+                await self._gone()
+                return
         self._command.give_up()
         with anyio.move_on_after(AFTER_KILL_S):  # a process that cannot even be killed is not waited for
             await self._gone()

@@ -48,6 +48,8 @@ class Supervisor:
         """0 when all succeeded, else the status of the job that failed first in time."""
         self.stopped_by: int | None = None
         """The signal that stopped the run."""
+        self.deadline_s = 0.0
+        """When a stop has to be over, on the loop's clock."""
         self._loop = loop
         self._buffer = buffer
         self._jobs = jobs
@@ -70,6 +72,7 @@ class Supervisor:
     def stop(self, number: int) -> None:
         """End every job: TERM, the grace period, KILL. Called again: KILL at once."""
         now = self._stopping.is_set()
+        self.deadline_s = anyio.current_time() + (0 if now else self._grace_s)
         if self.stopped_by is None:
             self.stopped_by = number
         if not self._now.is_set():
