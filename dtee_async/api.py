@@ -11,9 +11,10 @@ import anyio
 from anyio.lowlevel import RunVar
 
 from .core.contracts import Output
+from .core.outputs import output_files
 from .core.result import Result
-from .core.spec import JobSpec, output_files
-from .errors import CommandFailedError, LoopError
+from .core.spec import JobSpec
+from .errors import CommandFailedError, LoopError, OutputError
 from .output.memory import MemoryOutput
 from .supervisor.files import open_in_host
 from .supervisor.job import Job
@@ -70,9 +71,13 @@ async def run(
     )
     memory = MemoryOutput()
     errors: list[OSError] = []
+
+    def report(output: Output, error: OSError) -> None:
+        errors.append(OutputError(error.errno, error.strerror, output.name))
+
     outputs: list[Output] = [memory, *open_in_host(spec.outputs, loop)]
     try:
-        job = Job(loop, _buffer(), spec, outputs, lambda _, error: errors.append(error))
+        job = Job(loop, _buffer(), spec, outputs, report)
     except BaseException:
         close_all(outputs)
         raise

@@ -16,7 +16,6 @@ from ..engine.terminal import NOBODY_LISTENS, FanIn, JobTerminal, open_fans
 from ..errors import ConfigError, OutputError
 from ..output.spool import SpoolOutput
 from ..process.group import die_by
-from ..process.stdio import fill_missing
 from ..supervisor.events import Event, JobExited, JobStarted
 from ..supervisor.files import open_all
 from ..supervisor.jobsfile import load_jobs
@@ -47,7 +46,6 @@ def run_jobs(options: Options) -> int:
     if "check" in options.flags:
         os.write(1, os.fsencode(f"{path}: {len(specs)} job{'s' * (len(specs) != 1)}, nothing wrong\n"))
         return 0
-    fill_missing()
     run = _Run(options, specs)
     with asyncio.Runner(loop_factory=_loop_factory(options)) as runner:
         status = runner.run(run.main())

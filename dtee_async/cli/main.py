@@ -4,11 +4,13 @@ import signal
 
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # first of all: Ctrl-C is never a traceback
+signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if it is inherited as ignored, no exit status can be had
 
 import os
 import sys
 from typing import NoReturn
 
+from ..process.stdio import fill_missing
 from .options import usage
 from .parse import Options, UsageError, parse, program_name
 from .status import EX_SOFTWARE, EX_USAGE
@@ -16,6 +18,7 @@ from .status import EX_SOFTWARE, EX_USAGE
 
 def main() -> NoReturn:
     """Run the command line of this process, and exit."""
+    fill_missing()
     prog = program_name(sys.argv[0], os.environ.get("PATH", ""))
     try:
         options = parse(prog, sys.argv[1:])

@@ -7,7 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from ..core.exit import Exit, signal_text
-from ..core.spec import OUTPUT_KEYS
+from ..core.outputs import OUTPUT_KEYS
 from ..engine.command import Command, Outcome
 from ..engine.selectloop import SelectLoop
 from ..errors import CaptureError, CommandNotFoundError, OutputError, SpawnError
@@ -16,7 +16,7 @@ from ..output.spool import SpoolOutput
 from ..output.standard import StandardOutput
 from ..process.group import die_by
 from ..process.spawn import SpawnPlan, reap, spawn
-from ..process.stdio import fill_missing, make_blocking
+from ..process.stdio import make_blocking
 from ..transport.datagram import DatagramTransport
 from ..transport.recvmmsg import ReceiveBuffer
 from .status import EX_CANTCREAT, EX_IOERR, EX_NOINPUT, EX_OSERR, EX_UNAVAILABLE
@@ -30,7 +30,6 @@ CRON_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
 
 def run_single(options: Options) -> int:
     """Run the command of the options; the exit status, unless we have to die by a signal."""
-    fill_missing()
     make_blocking()
     return _Single(options).run()
 

@@ -2,40 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from ..errors import ConfigError
-from .write import Stream
+from .outputs import OutputFile
 
 SHELL = "/bin/sh"
-
-
-class OutputKey(NamedTuple):
-    """What one of the six output keys means."""
-
-    stream: Stream | None
-    append: bool
-
-
-OUTPUT_KEYS: Mapping[str, OutputKey] = {
-    "out_append": OutputKey(Stream.STDOUT, append=True),
-    "out_overwrite": OutputKey(Stream.STDOUT, append=False),
-    "err_append": OutputKey(Stream.STDERR, append=True),
-    "err_overwrite": OutputKey(Stream.STDERR, append=False),
-    "combined_append": OutputKey(None, append=True),
-    "combined_overwrite": OutputKey(None, append=False),
-}
-"""The six output keys, the same words everywhere: options, jobs.toml, Python."""
-
-
-class OutputFile(NamedTuple):
-    """A file that a stream (None: both, in order) is written to."""
-
-    path: str
-    stream: Stream | None
-    append: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +48,3 @@ class JobSpec:
         import shlex
 
         return shlex.join(self.command)
-
-
-def output_files(keys: Mapping[str, str | Sequence[str]]) -> Iterator[OutputFile]:
-    """The files behind output keys (``{"out_append": "a.log", ...}``), in the order given."""
-    for key, value in keys.items():
-        stream, append = OUTPUT_KEYS[key]
-        for path in [value] if isinstance(value, str) else value:
-            yield OutputFile(path, stream, append)

@@ -14,7 +14,8 @@ import stat
 import subprocess
 import sys
 import threading
-from errno import EPIPE
+from collections import deque
+from errno import ECONNRESET, EPIPE, ETOOMANYREFS
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import OutputError
@@ -37,6 +38,10 @@ class Client(Protocol):
         """The pipe was closed, and everything is written."""
         ...
 
+    def gone(self, error: OSError) -> None:
+        """The pump was killed: nothing can be written any more."""
+        ...
+
 
 def _pipe() -> tuple[int, int]:
     """A pipe whose write end does not block; of the default size: larger ones eat a limit that all programs of the user share."""
@@ -44,6 +49,8 @@ def _pipe() -> tuple[int, int]:
     os.set_blocking(writer, False)
     return reader, writer
 
+
+RETRY_S = 0.01
 
 ENDING_S = 0.5
 """How long the process may take to end when it has nothing left to write."""
@@ -108,6 +115,7 @@ class PumpProcess:
         self._control: socket.socket | None = None
         self._clients: dict[int, Client] = {}
         self._process: subprocess.Popen[bytes] | None = None
+        self._requests: deque[tuple[bytes, list[int]]] = deque()
         self._serial = 0
         self._stuck = False
 
@@ -116,21 +124,40 @@ class PumpProcess:
         return ProcessFile(self, fd, path)
 
     def attach(self, client: Client, fd: int | None, path: str) -> int:
-        """Have the file written by the process; the pipe to write to."""
+        """Have the file written by the process, which takes over the fd; the pipe to write to."""
         if self._control is None:
             self._control = self._start()
         self._serial += 1
+        self._clients[self._serial] = client
         reader, writer = _pipe()
         request = pump_program.REQUEST.pack(self._serial) + (os.fsencode(path) if fd is None else b"")
-        try:
-            socket.send_fds(self._control, [request], [reader] if fd is None else [reader, fd])
-        except OSError:
-            os.close(writer)
-            raise
-        finally:
-            os.close(reader)
-        self._clients[self._serial] = client
+        self._requests.append((request, [reader] if fd is None else [reader, fd]))
+        self._send_requests()
         return writer
+
+    def _send_requests(self) -> None:
+        """Send as many requests as the process takes; when many jobs start at once, it may still be starting itself."""
+        control = self._control
+        if control is None:
+            return
+        while self._requests:
+            request, fds = self._requests[0]
+            try:
+                socket.send_fds(control, [request], fds)
+            except BlockingIOError:
+                self._loop.add_writer(control.fileno(), self._send_requests)
+                return
+            except OSError as error:
+                if error.errno == ETOOMANYREFS:  # more fds on their way than RLIMIT_NOFILE; nothing tells when they have arrived
+                    self._loop.call_later(RETRY_S, self._send_requests)
+                    return
+                if error.errno not in (EPIPE, ECONNRESET):
+                    raise
+                return  # it was killed: _answered() is about to find out
+            self._requests.popleft()
+            for fd in fds:
+                os.close(fd)
+        self._loop.remove_writer(control.fileno())
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -172,8 +199,7 @@ class PumpProcess:
         self.close()
         clients, self._clients = self._clients, {}
         for client in clients.values():
-            client.failed(OutputError(EPIPE, "the process that writes the files was killed", client.name))
-            client.delivered()
+            client.gone(OutputError(EPIPE, "the process that writes the files was killed", client.name))
 
     def forget(self, client: Client) -> None:
         """Nobody waits for this one any more."""
@@ -186,6 +212,11 @@ class PumpProcess:
         if self._control is None or self._process is None:
             return
         self._loop.remove_reader(self._control.fileno())
+        self._loop.remove_writer(self._control.fileno())
+        for _, fds in self._requests:
+            for fd in fds:
+                os.close(fd)
+        self._requests.clear()
         self._control.close()
         self._control = None
         try:
@@ -207,10 +238,7 @@ class ProcessFile(OpenFile):
 
     def connect(self, client: Client) -> int:
         self._client = client
-        try:
-            return self._pumps.attach(client, self._fd, self._path)
-        finally:
-            super().close()
+        return self._pumps.attach(client, None if self._fd is None else self.take(), self._path)
 
     def close(self) -> None:
         super().close()

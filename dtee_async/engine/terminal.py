@@ -157,6 +157,12 @@ class FanIn:
         if done is not None:
             done()
 
+    def gone(self, error: OSError) -> None:
+        """The pump was killed."""
+        self._broken = True
+        self._release()
+        self._failed(error)
+
     def end(self, done: Callable[[], None]) -> None:
         """Nothing more will come: call back when all of it is through."""
         self._on_end = done

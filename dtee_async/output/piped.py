@@ -43,6 +43,7 @@ class PipedOutput:
         self._writer: NonBlockingWriter | None = None
         self._failing = False
         self._ended = False
+        self._gone = False
         self._undelivered_bytes = 0
 
     def open(self, flow: Flow) -> None:
@@ -51,6 +52,9 @@ class PipedOutput:
     def write(self, batch: Batch) -> None:
         views, size_bytes = batch.of(self._stream)
         if not size_bytes:
+            return
+        if self._gone:
+            self._undelivered_bytes += size_bytes
             return
         try:
             if self._writer is None:
@@ -98,6 +102,16 @@ class PipedOutput:
     def delivered(self) -> None:
         """The destination says that everything is written."""
         self._undelivered_bytes = 0
+        self._flow.resume()
+
+    def gone(self, error: OSError) -> None:
+        """The destination was killed: what it had not written is lost, and so is all that follows."""
+        self._gone = True
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            self._flow.when_writable(writer.fileno(), None)
+            self._undelivered_bytes += _queued_bytes(writer.fileno()) + writer.close()
+        self._flow.report(error)
         self._flow.resume()
 
     def failed(self, error: OSError) -> None:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from ..core.batch import Batch, Chunk
     from ..core.contracts import Flow
 
-_NAMES = {1: "stdout", 2: "stderr"}
-
 
 class StandardOutput:
     """Passes each stream on to our own, with as few calls as keep the order that somebody could see.
@@ -32,10 +30,10 @@ class StandardOutput:
 
     def __init__(self, stdout: int = 1, stderr: int = 2) -> None:
         self._fds = {Stream.STDOUT: stdout, Stream.STDERR: stderr}
-        self._failing: set[int] = set()
+        self._failing: set[Stream] = set()
         kinds = kind_of(stdout), kind_of(stderr)
         self.write: Callable[[Batch], None] = self._write_runs
-        self._put = {fd: send_each if kind is Kind.DATAGRAM else write_all for fd, kind in zip((stdout, stderr), kinds, strict=True)}
+        self._datagrams = {stream for stream, kind in zip(Stream, kinds, strict=True) if kind is Kind.DATAGRAM}
         if same_file(stdout, stderr) and Kind.DATAGRAM not in kinds:
             self.write = self._write_merged
         elif kinds == (Kind.FILE, Kind.FILE):
@@ -45,33 +43,34 @@ class StandardOutput:
         self._flow = flow
 
     def _write_merged(self, batch: Batch) -> None:
-        self._write(self._fds[Stream.STDOUT], batch.views, batch.size_bytes)
+        self._write(Stream.STDOUT, batch.views, batch.size_bytes)
 
     def _write_apart(self, batch: Batch) -> None:
-        for stream, fd in self._fds.items():
+        for stream in Stream:
             views, size_bytes = batch.of(stream)
-            self._write(fd, views, size_bytes)
+            self._write(stream, views, size_bytes)
 
     def _write_runs(self, batch: Batch) -> None:
         for stream, views in batch.runs():
-            self._write(self._fds[stream], views, sum(map(len, views)))
+            self._write(stream, views, sum(map(len, views)))
 
-    def _write(self, fd: int, views: list[Chunk], size_bytes: int) -> None:
+    def _write(self, stream: Stream, views: list[Chunk], size_bytes: int) -> None:
         if not views:
             return
+        fd = self._fds[stream]
         try:
-            if self._put[fd] is send_each:
+            if stream in self._datagrams:
                 send_each(fd, views)
             elif size_bytes:
                 written = os.writev(fd, views)
                 if written != size_bytes:
                     write_all(fd, views, written)
         except OSError as error:
-            if fd not in self._failing:
-                self._failing.add(fd)
-                self._flow.report(OutputError(error.errno, f"write: {error.strerror}", _NAMES.get(fd, str(fd))))
+            if stream not in self._failing:
+                self._failing.add(stream)
+                self._flow.report(OutputError(error.errno, f"write: {error.strerror}", stream.name.lower()))
         else:
-            self._failing.discard(fd)
+            self._failing.discard(stream)
 
     def end(self, exit: Exit) -> None:
         """Nothing is held."""

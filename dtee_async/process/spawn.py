@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
-from errno import ENOEXEC
+from errno import ECHILD, EINVAL, ENOEXEC
 from typing import NamedTuple
 
 from ..core.exit import Exit, exit_from_wait
@@ -37,8 +38,8 @@ class Child(NamedTuple):
 def spawn(plan: SpawnPlan, stdout: int, stderr: int) -> Child:
     """Start the command with these fds as its stdout and stderr; vfork(2) inside, so no Python runs in the child.
 
-    Raises CommandNotFoundError or SpawnError; ``filename`` says whether it was the command or its
-    working directory.
+    Raises CommandNotFoundError or SpawnError, whose ``filename`` says whether it was the command or
+    its working directory; UnknownExitStatusError when it was over, and reaped, before we could look.
     """
     try:
         try:
@@ -54,8 +55,10 @@ def spawn(plan: SpawnPlan, stdout: int, stderr: int) -> Child:
     process.returncode = 0
     try:
         return Child(process.pid, os.pidfd_open(process.pid))
+    except ProcessLookupError as error:
+        raise _status_taken(process.pid) from error
     except OSError as error:
-        os.kill(process.pid, 9)
+        os.kill(process.pid, signal.SIGKILL)
         os.waitpid(process.pid, 0)
         raise SpawnError(error.errno, f"pidfd_open: {error.strerror}", plan.argv[0]) from error
 
@@ -75,7 +78,7 @@ def _popen(plan: SpawnPlan, argv: list[str], stdout: int, stderr: int) -> subpro
 
 def _spawn_error(error: OSError | ValueError, plan: SpawnPlan) -> SpawnError:
     if not isinstance(error, OSError):
-        return SpawnError(22, f"cannot be started: {error}", plan.argv[0])
+        return SpawnError(EINVAL, f"cannot be started: {error}", plan.argv[0])
     filename = plan.argv[0] if error.filename is None else os.fsdecode(error.filename)
     kind = CommandNotFoundError if isinstance(error, FileNotFoundError) and filename == plan.argv[0] else SpawnError
     return kind(error.errno, error.strerror, filename)
@@ -90,6 +93,10 @@ def reap(child: Child) -> Exit:
     try:
         _, status, usage = os.wait4(child.pid, 0)
     except ChildProcessError as error:
-        reason = "its exit status was taken by somebody else: is SIGCHLD ignored, or does another part of this program reap every child?"
-        raise UnknownExitStatusError(error.errno, f"process {child.pid}: {reason}") from error
+        raise _status_taken(child.pid) from error
     return exit_from_wait(status, usage)
+
+
+def _status_taken(pid: int) -> UnknownExitStatusError:
+    reason = "its exit status was taken by somebody else: is SIGCHLD ignored, or does another part of this program reap every child?"
+    return UnknownExitStatusError(ECHILD, f"process {pid}: {reason}")

@@ -14,7 +14,8 @@ from ..output.piped import PipedOutput
 
 if TYPE_CHECKING:
     from ..core.contracts import Loop
-    from ..core.spec import JobSpec, OutputFile
+    from ..core.outputs import OutputFile
+    from ..core.spec import JobSpec
 
 
 def open_all(specs: Iterable[JobSpec], pumps: PumpProcess) -> dict[str, list[PipedOutput]]:

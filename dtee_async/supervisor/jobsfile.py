@@ -16,7 +16,8 @@ from typing import Any
 
 import msgspec
 
-from ..core.spec import OUTPUT_KEYS, JobSpec, OutputFile, output_files
+from ..core.outputs import OUTPUT_KEYS, OutputFile, output_files
+from ..core.spec import JobSpec
 from ..errors import ConfigError
 
 _NAME = re.compile(r"[^/\0\n\r\t]{1,100}")

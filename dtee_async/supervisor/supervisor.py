@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from ..errors import CaptureError, CommandNotFoundError, SpawnError
+from ..errors import CaptureError, CommandNotFoundError, SpawnError, UnknownExitStatusError
 from ..process.group import members
 from .events import (
     CaptureFailed,
@@ -129,6 +129,9 @@ class Supervisor:
             job.start()
         except SpawnError as error:
             self._failed_to_start(spec, error, EX_NOINPUT if isinstance(error, CommandNotFoundError | PermissionError) else EX_OSERR)
+            return None
+        except UnknownExitStatusError as error:
+            self._failed_to_start(spec, error, EX_OSERR)
             return None
         self._tell(JobStarted(spec.name, job.pid, spec.title, job.mode, job.exact))
         return job

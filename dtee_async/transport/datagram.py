@@ -22,7 +22,7 @@ from functools import partial
 from ..core.batch import Batch, Stamps
 from ..core.write import Stream
 from ..errors import CaptureError
-from .recvmmsg import CONTROL_BYTES, SLOT_BYTES, SLOTS, ReceiveBuffer
+from .recvmmsg import CONTROL_BYTES, LARGEST_BYTES, SLOT_BYTES, SLOTS, ReceiveBuffer
 
 BATCH_BYTES = 1 << 20
 """A batch aims at this size: the number of writes received at once follows the size of the recent ones."""
@@ -99,9 +99,9 @@ class DatagramTransport:
 
     @property
     def largest_write_bytes(self) -> int:
-        """A larger write of the child fails with EMSGSIZE."""
+        """A larger write of the child fails, with EMSGSIZE or ENOBUFS."""
         sender = self._senders[Stream.STDOUT]
-        return min(SLOT_BYTES, sender.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)) - 32
+        return min(LARGEST_BYTES, sender.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) - 32)
 
     def release_child_fds(self) -> None:
         """Close our copies of the senders."""

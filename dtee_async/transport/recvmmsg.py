@@ -16,8 +16,10 @@ from errno import EAGAIN, EINTR, ENOMEM
 SLOTS = 64
 """Datagrams a call, at most."""
 
-SLOT_BYTES = 4_268_032
-"""No datagram is larger, whatever the buffer sizes: above 4,263,616 bytes send(2) gives ENOBUFS."""
+LARGEST_BYTES = 4_263_616
+"""No datagram is larger, whatever the buffer sizes: above, send(2) gives ENOBUFS."""
+
+SLOT_BYTES = LARGEST_BYTES + 4416  # whole pages
 
 STRIDE_BYTES = SLOT_BYTES + 3 * 64
 """From slot to slot: page-aligned slots would all compete for the same few cache lines."""

@@ -1,0 +1,75 @@
+# The one door: everything that is done with this repository is done from here.
+
+VENV = .venv
+BIN = $(VENV)/bin
+INSTALLED = $(VENV)/.installed
+TESTABLE = $(VENV)/.testable
+
+# Which Python to make a new environment with: `make PYTHON=python3.13 demo`
+PYTHON =
+# More arguments for pytest or for the benchmarks: `make test ARGS='-k batch'`
+ARGS =
+
+PIP = $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet
+
+# The tests look for commands by name: those of the environment first, and those that only root has in its PATH.
+# They start make too, which must not think that it was called by this one.
+RUN = env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL PATH="$(abspath $(BIN)):$$PATH:/usr/sbin:/sbin"
+
+.PHONY: help demo test bench soak format lint type clean system
+.DELETE_ON_ERROR:
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: $(INSTALLED) ## make the environment if need be, and show what dtee-async does (some seconds)
+	@scripts/demo $(BIN)
+
+test: system $(TESTABLE) ## everything that has to hold: formatting, lint, types, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(RUN) pytest --ignore=tests/soak $(ARGS)
+
+bench: system $(TESTABLE) ## the benchmarks
+	$(RUN) python -m benchmarks $(ARGS)
+
+soak: system $(TESTABLE) ## the tests that take long, in their order
+	$(RUN) pytest tests/soak -p no:randomly $(ARGS)
+
+format: $(TESTABLE) ## format the code, and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: $(TESTABLE) ## ruff
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+type: $(TESTABLE) ## mypy
+	$(BIN)/mypy
+
+clean: ## remove the environment, the caches and what the examples wrote
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find examples/out -type f ! -name .gitignore -delete
+
+system:
+	@scripts/system-packages
+
+# Done again when pyproject.toml changes: there may be new dependencies.
+$(INSTALLED): pyproject.toml
+	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+		python=$$(PYTHON='$(PYTHON)' scripts/python) && \
+		echo "making the virtual environment $(VENV) with $$python" && \
+		"$$python" -m venv --clear $(VENV); \
+	fi
+	@echo 'installing dtee-async into $(VENV)'
+	@$(PIP) --editable .
+	@touch $@
+
+# pip knows --group only since 25.1, and an environment has the pip of its Python.
+$(TESTABLE): $(INSTALLED)
+	@echo 'installing what the tests need into $(VENV)'
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["test"], sep="\n")' >$(VENV)/test.txt
+	@$(PIP) --requirement $(VENV)/test.txt
+	@touch $@

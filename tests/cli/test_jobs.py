@@ -1,0 +1,371 @@
+"""``dtee-async --jobs``: what is on the screen, in the files and in the log, how it ends, and how it is stopped."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture
+def jobs(cli, tmp_path, loop_name):
+    """Write a jobs file and run it: stdout, stderr without the log, the log's events, and the status."""
+
+    class Jobs:
+        def write(self, text):
+            (tmp_path / "jobs.toml").write_text(text)
+
+        def words(self, *words):
+            return ["dtee-async", "--jobs", "jobs.toml", "--loop", loop_name, "--log-format", "json", *words]
+
+        def run(self, text, *words, **options):
+            self.write(text)
+            return split(cli(*self.words(*words), **options))
+
+        def popen(self, text, **options):
+            self.write(text)
+            return subprocess.Popen(self.words(), cwd=tmp_path, **options)
+
+    return Jobs()
+
+
+def split(done):
+    lines = (done.stderr or b"").splitlines(keepends=True)
+    done.log = [json.loads(line) for line in lines if line.startswith(b"{")]
+    done.stderr = b"".join(line for line in lines if not line.startswith(b"{"))
+    return done
+
+
+def events(done, name):
+    return [event for event in done.log if event["event"] == name]
+
+
+def test_each_stream_goes_to_ours_with_the_padded_name_and_the_files_get_the_order(jobs, tmp_path):
+    done = jobs.run(
+        """
+        [jobs.web]
+        command = "echo a; echo b >&2; echo c"
+        combined_overwrite = "web.log"
+        out_append = ["out1", "out2"]
+        [jobs.database]
+        command = ["sh", "-c", "echo hello"]
+        """
+    )
+    assert sorted(done.stdout.splitlines()) == [b"database | hello", b"web      | a", b"web      | c"]
+    assert done.stderr == b"web      | b\n"
+    assert done.returncode == 0
+    assert (tmp_path / "web.log").read_bytes() == b"a\nb\nc\n"
+    assert (tmp_path / "out1").read_bytes() == (tmp_path / "out2").read_bytes() == b"a\nc\n"
+
+
+def test_in_one_pipe_the_order_across_the_streams_is_kept(jobs):
+    done = jobs.run(
+        '[jobs.j]\ncommand = "for i in 1 2 3 4 5; do echo o$i; echo e$i >&2; done"', stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith(b"j | ")]
+    assert lines == [b"j | %c%d" % (stream, i) for i in range(1, 6) for stream in b"oe"]
+
+
+def test_a_partial_line_is_shown_by_itself_and_goes_on_with_another_mark(jobs, tmp_path):
+    os.mkfifo(tmp_path / "go")
+    child = jobs.popen(
+        '[jobs.a]\ncommand = "printf prompt; cat go; echo answer"\n[jobs.b]\ncommand = "cat"',
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert child.stdout.readline() == b"a | prompt\n"
+    (tmp_path / "go").write_text("")
+    assert child.communicate()[0] == b"a : answer\n"
+
+
+def test_a_long_line_is_split_and_bytes_that_are_not_text_pass(jobs):
+    done = jobs.run("""[jobs.j]\ncommand = ['perl', '-e', 'print "\\xff\\x00" x 50_000, "\\n"']""")
+    first, second = done.stdout.splitlines()
+    assert first == b"j | " + b"\xff\x00" * 32_768
+    assert second == b"j : " + b"\xff\x00" * (50_000 - 32_768)
+
+
+def test_lines_of_many_jobs_are_never_mixed(jobs, programs):
+    text = "".join(f'[jobs.j{i}]\ncommand = ["{programs}/random_writer", "{i}", "300", "70000"]\n' for i in range(8))
+    done = jobs.run(text)
+    bodies = {}
+    for line in done.stdout.splitlines():
+        name, mark, piece = line[:2], line[2:5], line[5:]
+        assert mark in (b" | ", b" : ")
+        if mark == b" | ":
+            bodies.setdefault(name, []).append(piece)
+        else:
+            bodies[name][-1] += piece
+    for lines in bodies.values():
+        for line in lines:
+            head = re.match(rb"(\d+):1:(\d+):", line)
+            assert len(line) + 1 == max(int(head[2]), len(head[0]) + 1)
+
+
+def test_the_status_is_that_of_the_first_failure_and_the_log_names_it(jobs):
+    done = jobs.run('[jobs.good]\ncommand = "true"\n[jobs.bad]\ncommand = "exit 3"\n[jobs.killed]\ncommand = "sleep 0.2; kill -KILL $$"')
+    assert done.returncode == 3
+    exited = {event["job"]: event for event in events(done, "job exited")}
+    assert exited["good"]["status"] == 0
+    assert exited["bad"]["status"] == 3
+    assert exited["killed"]["signal"] == "SIGKILL"
+    started = events(done, "job started")
+    assert len(started) == 3
+    assert all(event["capture"] == "ordered" and event["exact"] is True for event in started)
+    assert jobs.run('[jobs.killed]\ncommand = "kill -KILL $$"').returncode == 137
+
+
+def test_a_command_that_is_not_there_is_named_and_the_others_run(jobs):
+    done = jobs.run('[jobs.a]\ncommand = ["nonexistent-command"]\n[jobs.b]\ncommand = "echo b"')
+    assert done.stdout == b"b | b\n"
+    assert done.returncode == 66
+    (failed,) = events(done, "job failed to start")
+    assert (failed["job"], failed["error"]) == ("a", "nonexistent-command: No such file or directory")
+
+
+def test_a_quiet_job_says_nothing_unless_there_is_something_to_report(jobs):
+    text = "".join(f'[jobs.{name}]\nquiet = true\ncommand = "{command}"\n' for name, command in QUIET.items())
+    done = jobs.run(text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    lines = [line for line in done.stdout.decode().splitlines() if not line.startswith("{")]
+    assert sorted(lines) == sorted(["failing | 1", "warning | 1", "warning | 2", "warning | 3"])
+    assert lines.index("warning | 1") < lines.index("warning | 2") < lines.index("warning | 3")
+    assert '"job": "silent"' not in done.stdout.decode()
+
+
+QUIET = {"silent": "echo 1", "failing": "echo 1; exit 1", "warning": "echo 1; echo 2 >&2; echo 3"}
+
+
+def test_stdin_is_empty_and_there_is_no_terminal(jobs):
+    done = jobs.run('[jobs.j]\ncommand = "cat; echo x >/dev/tty || echo no tty"')
+    assert done.stdout == b"j | no tty\n"
+
+
+def test_env_file_environment_and_working_dir_are_relative_to_the_file(jobs, tmp_path, cli, loop_name):
+    folder = tmp_path / "project" / "sub"
+    folder.mkdir(parents=True)
+    (tmp_path / "project" / "env").write_text("A=file\nB=file\n")
+    (tmp_path / "project" / "jobs.toml").write_text(
+        '[jobs.j]\ncommand = "echo $A $B; pwd"\nworking_dir = "sub"\nenv_file = "env"\nenvironment = { B = "table" }\nout_append = "log"'
+    )
+    cli("--jobs", "project/jobs.toml", "--loop", loop_name)
+    assert (tmp_path / "project" / "log").read_text() == f"file table\n{folder}\n"
+
+
+def test_check_says_so_and_runs_nothing(jobs, tmp_path):
+    done = jobs.run('[jobs.j]\ncommand = "touch ran"\nout_overwrite = "log"', "--check")
+    assert (done.returncode, done.stdout) == (0, b"jobs.toml: 1 job, nothing wrong\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["jobs.toml"]
+
+
+def test_a_wrong_file_is_one_clear_message_and_nothing_runs(jobs, tmp_path):
+    done = jobs.run('[jobs.a]\ncommand = "touch ran"\n[jobs.web]\ncommand = "true"\nout_apend = "x"')
+    assert done.returncode == 78
+    assert done.stderr == b"dtee-async: jobs.toml: jobs.web.out_apend: unknown key; did you mean out_append?\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["jobs.toml"]
+
+
+def test_a_file_that_cannot_be_opened_is_said_and_nothing_runs(jobs, tmp_path):
+    done = jobs.run('[jobs.a]\ncommand = "touch ran"\nout_append = "/proc/nothing"')
+    assert done.returncode == 73
+    assert done.stderr == b"dtee-async: /proc/nothing: No such file or directory\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["jobs.toml"]
+
+
+def test_a_full_device_is_an_event_and_74(jobs):
+    done = jobs.run('[jobs.j]\ncommand = "echo x"\nout_append = "/dev/full"')
+    assert done.returncode == 74
+    (failed,) = events(done, "output failed")
+    assert (failed["job"], failed["output"], failed["error"]) == ("j", "/dev/full", "No space left on device")
+
+
+READY = '[jobs.{name}]\ncommand = "{trap} sleep 100 & echo ready; wait; wait"\n'
+
+
+def ready(child, count):
+    for _ in range(count):
+        assert child.stdout.readline().endswith(b"ready\n")
+
+
+def finish(child):
+    out, err = child.communicate(timeout=20)
+    return split(subprocess.CompletedProcess(child.args, child.returncode, out, err))
+
+
+def no_group_is_left(done):
+    from dtee_async.process.group import members
+
+    return all(members(event["pid"]) == [] for event in events(done, "job started"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_every_group_and_then_we_die_by_it(jobs, number):
+    child = jobs.popen("".join(READY.format(name=name, trap="") for name in "abc"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    ready(child, 3)
+    child.send_signal(number)
+    done = finish(child)
+    assert done.returncode == -number
+    assert no_group_is_left(done)
+    assert [event["signal"] for event in events(done, "job exited")] == ["SIGTERM"] * 3
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_kills_at_once(jobs, second):
+    trap = "trap '' TERM;"
+    child = jobs.popen(READY.format(name="stubborn", trap=trap), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    ready(child, 1)
+    child.send_signal(signal.SIGINT)
+    while b"stopping all jobs" not in child.stderr.readline():
+        pass
+    child.send_signal(second)
+    out, err = child.communicate(timeout=5)
+    assert child.returncode == -signal.SIGINT
+    assert b"killing all jobs" in err
+    assert b'"signal": "SIGKILL"' in err
+
+
+def test_a_closed_own_stdout_stops_all_and_we_die_by_sigpipe(jobs):
+    child = jobs.popen(READY.format(name="a", trap="") + '[jobs.yes]\ncommand = "yes"', stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    child.stdout.read(100)
+    child.stdout.close()
+    done = split(subprocess.CompletedProcess(child.args, child.wait(20), b"", child.stderr.read()))
+    child.stderr.close()
+    assert done.returncode == -signal.SIGPIPE
+    assert no_group_is_left(done)
+
+
+def test_ignored_hangups_stay_ignored(jobs, tmp_path):
+    os.mkfifo(tmp_path / "go")
+    jobs.write('[jobs.j]\ncommand = "echo ready; cat go"')
+    command = ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh", *jobs.words()]
+    child = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    ready(child, 1)
+    child.send_signal(signal.SIGHUP)
+    (tmp_path / "go").write_text("done\n")
+    assert child.communicate()[0] == b"j | done\n"
+    assert child.returncode == 0
+
+
+def test_what_is_left_running_is_named_and_left_alone(jobs):
+    done = jobs.run('[jobs.j]\ncommand = "sleep 100 >/dev/null 2>&1 & echo $!"')
+    pid = int(done.stdout.split()[-1])
+    os.kill(pid, signal.SIGKILL)
+    (left,) = events(done, "job left running")
+    assert left["processes"] in ([f"sleep ({pid})"], [f"sh ({pid})"])
+
+
+def test_a_stuck_reader_of_our_stdout_stops_nobody_else_and_what_it_missed_is_counted(jobs, tmp_path):
+    text = '[jobs.loud]\ncommand = "yes"\n[jobs.good]\ncommand = "seq 100000 >numbers; echo done"\nquiet = true\n'
+    child = jobs.popen(text, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    log = []
+    while not log or b'"good"' not in log[-1]:  # its exit is silent, so it is the kernel that tells us: by the file
+        if (tmp_path / "numbers").exists() and (tmp_path / "numbers").stat().st_size == 588_895:
+            break
+    child.send_signal(signal.SIGINT)
+    child.send_signal(signal.SIGINT)
+    err = child.stderr.read()
+    assert child.wait(20) == -signal.SIGINT
+    assert re.search(rb"dtee-async: \d+ bytes of output were not shown\n", err)
+    child.stdout.close()
+    child.stderr.close()
+
+
+@pytest.mark.parametrize("reader_comes", [True, False])
+def test_a_fifo_that_nobody_reads_yet_holds_only_its_own_job(jobs, tmp_path, reader_comes):
+    os.mkfifo(tmp_path / "fifo")
+    text = '[jobs.held]\ncommand = "seq 100000"\nout_append = "fifo"\nquiet = true\n[jobs.free]\ncommand = "seq 3; echo ready"\n'
+    child = jobs.popen(text, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert [child.stdout.readline() for _ in range(4)][-1] == b"free | ready\n"
+    if reader_comes:
+        assert (tmp_path / "fifo").read_bytes() == b"".join(b"%d\n" % i for i in range(1, 100_001))
+        assert finish(child).returncode == 0
+    else:
+        child.send_signal(signal.SIGINT)
+        while b"stopping all jobs" not in child.stderr.readline():
+            pass
+        child.send_signal(signal.SIGINT)
+        done = finish(child)
+        assert done.returncode == -signal.SIGINT
+        (dropped,) = events(done, "output dropped")
+        assert dropped["bytes"] > 0
+
+
+def on_a_terminal(words, tmp_path, environment):
+    """Run on a pseudo-terminal; what it shows."""
+    ours, theirs = pty.openpty()
+    attributes = termios.tcgetattr(theirs)
+    attributes[1] &= ~termios.OPOST
+    termios.tcsetattr(theirs, termios.TCSANOW, attributes)
+    child = subprocess.Popen(words, cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True)
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            data = os.read(ours, 65536)
+        except OSError:  # EIO: the last process has closed it
+            break
+        shown += data
+    os.close(ours)
+    return child.wait(), shown
+
+
+@pytest.mark.parametrize(("variables", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
+def test_names_are_coloured_on_a_terminal_unless_told_otherwise(jobs, tmp_path, variables, coloured):
+    jobs.write('[jobs.j]\ncommand = "echo x"')
+    status, shown = on_a_terminal(jobs.words(), tmp_path, os.environ | {"TERM": "xterm"} | variables)
+    assert status == 0
+    assert (b"\x1b[36mj |\x1b[0m x\n" if coloured else b"j | x\n") in shown
+
+
+def test_colour_can_be_forced(jobs):
+    done = jobs.run('[jobs.j]\ncommand = "echo x"', env=os.environ | {"FORCE_COLOR": "1"})
+    assert done.stdout == b"\x1b[36mj |\x1b[0m x\n"
+
+
+def test_the_flags_of_a_shared_terminal_or_pipe_are_not_touched(jobs, tmp_path):
+    reader, writer = os.pipe()
+    jobs.run('[jobs.j]\ncommand = "echo x"', stdout=writer, stderr=writer)
+    assert fcntl.fcntl(writer, fcntl.F_GETFL) & os.O_NONBLOCK == 0
+    os.close(writer)
+    os.close(reader)
+
+
+def test_own_stdout_in_a_file_is_appended_to_where_it_stands(jobs, tmp_path):
+    log = os.open(tmp_path / "log", os.O_RDWR | os.O_CREAT)
+    os.write(log, b"before\n")
+    jobs.run('[jobs.j]\ncommand = "echo x"', stdout=log, stderr=subprocess.DEVNULL)
+    os.write(log, b"after\n")
+    os.close(log)
+    assert (tmp_path / "log").read_bytes() == b"before\nj | x\nafter\n"
+
+
+def test_inside_one_command_and_around_one_it_is_exact(jobs, cli, tmp_path, programs, random_writes):
+    combined = random_writes(9, 300, 100_000)[0]
+    jobs.write(
+        f'[jobs.j]\ncommand = ["dtee-async", "-C", "{tmp_path}/in", "{programs}/random_writer", "9", "300", "100000"]\ncombined_overwrite = "out"\n'
+    )
+    cli("-C", "all", *jobs.words())
+    assert (tmp_path / "in").read_bytes() == (tmp_path / "out").read_bytes() == combined
+    shown = b""
+    for line in (tmp_path / "all").read_bytes().splitlines(keepends=True):
+        if line.startswith(b"j | "):
+            shown += line[4:]
+        elif line.startswith(b"j : "):
+            shown = shown[:-1] + line[4:]
+    assert shown == combined
+
+
+def test_twenty_jobs_at_once_lose_nothing_and_keep_every_order(jobs, tmp_path, programs, random_writes):
+    table = '[jobs.j{i}]\ncommand = ["{p}/random_writer", "{i}", "500", "100000"]\ncombined_overwrite = "{i}.c"\nout_overwrite = "{i}.o"\nerr_overwrite = "{i}.e"\n'
+    done = jobs.run("".join(table.format(i=i, p=programs) for i in range(20)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert done.returncode == 0
+    for i in range(20):
+        assert tuple((tmp_path / f"{i}.{kind}").read_bytes() for kind in "coe") == random_writes(i, 500, 100_000)

@@ -1,0 +1,194 @@
+"""The supervisor's log: words and fields for each event, through a real fan-in on a pipe; colours and prefixes."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import typing
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dtee_async.cli.log import COLOURS, ERROR, INFO, WARNING, Log, prefixes, use_colour
+from dtee_async.core.exit import Exit
+from dtee_async.engine.pumps import PumpProcess
+from dtee_async.engine.selectloop import SelectLoop
+from dtee_async.engine.terminal import FanIn
+from dtee_async.process.group import Member
+from dtee_async.supervisor import events
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_tty", "colour"),
+    [
+        ({}, True, True),
+        ({}, False, False),
+        ({"TERM": "xterm"}, True, True),
+        ({"TERM": "dumb"}, True, False),
+        ({"NO_COLOR": "1"}, True, False),
+        ({"NO_COLOR": ""}, True, True),  # no-color.org: when present and not an empty string
+        ({"FORCE_COLOR": "1"}, False, True),
+        ({"FORCE_COLOR": ""}, False, False),
+        ({"FORCE_COLOR": "1", "TERM": "dumb"}, False, True),
+        ({"NO_COLOR": "1", "FORCE_COLOR": "1"}, True, False),
+    ],
+)
+def test_colour_is_for_terminals_that_can_unless_somebody_says_otherwise(environment, is_tty, colour):
+    assert use_colour(environment, is_tty=is_tty) is colour
+
+
+def test_prefixes_are_padded_to_the_longest_name():
+    assert prefixes(["web", "worker"], colour=False) == {
+        "web": (b"web    | ", b"web    : "),
+        "worker": (b"worker | ", b"worker : "),
+    }
+
+
+def test_no_jobs_have_no_prefixes():
+    assert prefixes([], colour=True) == {}
+
+
+def test_a_coloured_prefix_is_the_plain_one_in_a_colour_that_ends_before_the_line():
+    assert prefixes(["web"], colour=True) == {"web": (b"\x1b[36mweb |\x1b[0m ", b"\x1b[36mweb :\x1b[0m ")}
+
+
+def test_as_many_jobs_as_there_are_colours_all_look_different():
+    found = prefixes([f"job{number}" for number in range(len(COLOURS))], colour=True)
+    assert len({first[: first.index(b"m")] for first, _ in found.values()}) == len(COLOURS)
+
+
+def test_with_more_jobs_than_colours_the_colours_start_again():
+    names = [f"job{number:02}" for number in range(len(COLOURS) + 1)]
+    found = prefixes(names, colour=True)
+    first, last = found[names[0]][0], found[names[-1]][0]
+    assert first.replace(b"job00", b"") == last.replace(names[-1].encode(), b"")
+
+
+@given(st.lists(st.text("ab", min_size=1, max_size=8), unique=True, max_size=12), st.booleans())
+def test_all_prefixes_are_equally_wide_and_tell_the_jobs_apart(names, colour):
+    found = [tuple(re.sub(rb"\x1b\[\d+m", b"", part) for part in pair) for pair in prefixes(names, colour=colour).values()]
+    assert len({len(part) for pair in found for part in pair}) <= 1
+    assert len({part for pair in found for part in pair}) == 2 * len(names)
+
+
+ENOSPC = OSError(errno.ENOSPC, "No space left on device")
+DEAD = Exit(-11, core_dumped=True, max_rss_bytes=4096, user_s=0.25, system_s=0.125)
+
+SAID = [
+    (
+        events.JobStarted("web", 42, "make -j", "ordered", exact=True),
+        ("info", "job started", {"job": "web", "pid": 42, "command": "make -j", "capture": "ordered", "exact": True}),
+    ),
+    (
+        events.JobFailedToStart("web", FileNotFoundError(errno.ENOENT, "No such file or directory", "nope"), 66),
+        ("error", "job failed to start", {"job": "web", "error": "nope: No such file or directory", "status": 66}),
+    ),
+    (
+        events.JobExited("web", Exit(0, max_rss_bytes=4096), 1.23456, writers_left=False),
+        ("info", "job exited", {"job": "web", "status": 0, "duration_s": 1.235, "cpu_s": 0.0, "max_rss_bytes": 4096}),
+    ),
+    (
+        events.JobExited("web", Exit(3), 1.0, writers_left=True),
+        ("warning", "job exited", {"job": "web", "status": 3, "writers_left": True}),
+    ),
+    (
+        events.JobExited("web", DEAD, 1.0, writers_left=False),
+        ("warning", "job exited", {"job": "web", "signal": "SIGSEGV", "core_dumped": True, "cpu_s": 0.375}),
+    ),
+    (
+        events.JobExited("web", Exit(-40), 1.0, writers_left=False),
+        ("warning", "job exited", {"job": "web", "signal": "SIG40", "core_dumped": False}),
+    ),
+    (
+        events.JobLeftRunning("web", [Member(7, "sleep"), Member(8, "cat")]),
+        ("warning", "job left running", {"job": "web", "processes": ["sleep (7)", "cat (8)"]}),
+    ),
+    (
+        events.OutputFailed("web", "/var/log/web.log", ENOSPC),
+        ("error", "output failed", {"job": "web", "output": "/var/log/web.log", "error": "No space left on device"}),
+    ),
+    (
+        events.OutputDropped("web", "/mnt/web.log", 512),
+        ("error", "output dropped", {"job": "web", "output": "/mnt/web.log", "bytes": 512}),
+    ),
+    (
+        events.CaptureFailed("web", ENOSPC),
+        ("error", "capture failed", {"job": "web", "error": "No space left on device"}),
+    ),
+    (events.Stopping(15, now=False), ("warning", "stopping all jobs", {"signal": "SIGTERM"})),
+    (events.Stopping(2, now=True), ("warning", "killing all jobs", {"signal": "SIGINT"})),
+]
+
+
+def test_every_event_has_an_example_here():
+    assert {type(event) for event, _ in SAID} == set(typing.get_args(events.Event))
+
+
+def logged(form, use, *, colour=False):
+    """What the pipe behind the fan-in gets when ``use`` is called with a log."""
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as pipe:
+        with os.fdopen(writer, "wb"), SelectLoop() as loop:
+            stderr = FanIn(loop, "stderr", failed=pytest.fail).use_fd(writer, PumpProcess(loop))
+            use(Log(stderr, form, colour=colour))
+            stderr.close()
+        return pipe.read()
+
+
+@pytest.mark.parametrize(("event", "said"), SAID, ids=lambda value: type(value).__name__)
+def test_each_event_is_one_json_line_with_its_level_words_and_fields(event, said):
+    level, words, fields = said
+    (line,) = logged("json", lambda log: log.tell(event)).splitlines()
+    found = json.loads(line)
+    assert (found["level"], found["event"]) == (level, words)
+    assert found | fields == found
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", found["timestamp"])
+
+
+@pytest.mark.parametrize(("event", "said"), SAID, ids=lambda value: type(value).__name__)
+def test_each_event_is_one_plain_line_on_a_console_without_colour(event, said):
+    level, words, fields = said
+    output = logged("console", lambda log: log.tell(event))
+    assert output.count(b"\n") == 1
+    assert output.endswith(b"\n")
+    assert b"\x1b" not in output
+    assert re.match(rf"\d\d:\d\d:\d\d\.\d+ \[{level} *\] {words} ".encode(), output)
+    for key in fields:
+        assert f" {key}=".encode() in output
+
+
+def test_a_clean_exit_says_nothing_about_writers_left():
+    found = json.loads(logged("json", lambda log: log.tell(events.JobExited("web", Exit(0), 1.0, writers_left=False))))
+    assert "writers_left" not in found
+    assert "signal" not in found
+
+
+def test_colours_are_used_when_they_are_asked_for():
+    assert b"\x1b[" in logged("console", lambda log: log.tell(events.Stopping(15, now=False)), colour=True)
+
+
+@pytest.mark.parametrize(("level", "name"), [(INFO, "info"), (WARNING, "warning"), (ERROR, "error")])
+def test_something_of_our_own_is_said_at_its_level(level, name):
+    found = json.loads(logged("json", lambda log: log.say(level, "all jobs ended", jobs=2)))
+    assert (found["level"], found["event"], found["jobs"]) == (name, "all jobs ended", 2)
+
+
+def test_what_is_less_than_info_is_not_said():
+    assert logged("json", lambda log: log.say(10, "debug")) == b""
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_command_and_a_path_that_are_not_utf8_or_have_a_newline_stay_one_line(form):
+    strange = os.fsdecode(b"caf\xe9\n\x1b[31m")
+
+    def use(log):
+        log.tell(events.JobStarted("web", 1, strange, "ordered", exact=True))
+        log.tell(events.OutputFailed("web", strange, ENOSPC))
+        log.tell(events.JobFailedToStart("web", FileNotFoundError(errno.ENOENT, "No such file", strange), 66))
+
+    output = logged(form, use)
+    assert output.count(b"\n") == 3
+    assert b"\x1b" not in output

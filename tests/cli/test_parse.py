@@ -1,0 +1,302 @@
+"""The grammar of the command line: options first, then the command, which is never looked into."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dtee_async.cli.options import JOBS_ONLY, OPTIONS, usage
+from dtee_async.cli.parse import Options, UsageError, parse, program_name
+
+
+def parsed(*words):
+    return parse("dtee-async", words)
+
+
+def error_of(*words):
+    with pytest.raises(UsageError) as caught:
+        parsed(*words)
+    return str(caught.value)
+
+
+FILE_OPTIONS = [
+    ("o", "out-append"),
+    ("O", "out-overwrite"),
+    ("e", "err-append"),
+    ("E", "err-overwrite"),
+    ("c", "combined-append"),
+    ("C", "combined-overwrite"),
+]
+
+
+@pytest.mark.parametrize(("letter", "long"), FILE_OPTIONS)
+def test_a_file_option_takes_its_file_in_four_ways(letter, long):
+    for words in (["-" + letter + "FILE"], ["-" + letter, "FILE"], [f"--{long}=FILE"], [f"--{long}", "FILE"]):
+        options = parsed(*words, "true")
+        assert options.files == [(long.replace("-", "_"), "FILE")]
+        assert options.command == ["true"]
+
+
+@pytest.mark.parametrize(
+    ("words", "path"),
+    [
+        (["-o=FILE"], "=FILE"),
+        (["--out-append=a=b"], "a=b"),
+        (["-o", "-q"], "-q"),
+        (["-o", "--"], "--"),
+        (["--out-append", "-"], "-"),
+        (["--out-append", "--help"], "--help"),
+        (["-o-"], "-"),
+        (["-oq"], "q"),
+    ],
+)
+def test_whatever_follows_a_file_option_is_its_file(words, path):
+    options = parsed(*words, "true")
+    assert (options.files, options.flags, options.command) == ([("out_append", path)], frozenset(), ["true"])
+
+
+@pytest.mark.parametrize("words", [["-o", ""], ["--out-append", ""]])
+def test_an_empty_word_is_a_file_that_cannot_be_opened_not_a_usage_error(words):
+    assert parsed(*words, "true").files == [("out_append", "")]
+
+
+def test_repeated_files_are_kept_in_the_order_given():
+    options = parsed("-c1", "-o2", "--out-append=3", "-c", "1", "-E4", "true")
+    assert options.files == [
+        ("combined_append", "1"),
+        ("out_append", "2"),
+        ("out_append", "3"),
+        ("combined_append", "1"),
+        ("err_overwrite", "4"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "flags"),
+    [
+        (["-i"], {"ignore_interrupts"}),
+        (["--ignore-interrupts"], {"ignore_interrupts"}),
+        (["-q"], {"cron"}),
+        (["--cron"], {"cron"}),
+        (["-qi"], {"cron", "ignore_interrupts"}),
+        (["-iq", "-q"], {"cron", "ignore_interrupts"}),
+        (["-hV"], {"help", "version"}),
+        (["--help", "--version"], {"help", "version"}),
+    ],
+)
+def test_flags_may_stand_alone_together_and_again(words, flags):
+    options = parsed(*words, "true")
+    assert (options.flags, options.command) == (flags, ["true"])
+
+
+def test_the_last_letter_of_a_cluster_may_take_a_file():
+    options = parsed("-qioFILE", "-qe", "ERRORS", "true")
+    assert options.flags == {"cron", "ignore_interrupts"}
+    assert options.files == [("out_append", "FILE"), ("err_append", "ERRORS")]
+
+
+@pytest.mark.parametrize("command", ["true", "-", "", "a b", "=", "o"])
+def test_the_first_word_that_is_no_option_is_the_command(command):
+    assert parsed(command).command == [command]
+    assert parsed("-q", command, "-q").command == [command, "-q"]
+
+
+@pytest.mark.parametrize("words", [["grep", "-q", "--help", "-x"], ["a", "--", "b"], ["-", "--nonsense"], ["", "-o"]])
+def test_what_follows_the_command_belongs_to_it(words):
+    options = parsed("-i", *words)
+    assert (options.command, options.flags, options.files) == (words, {"ignore_interrupts"}, [])
+
+
+@pytest.mark.parametrize("words", [["-q"], ["--help"], ["--", "x"], ["true"], ["--jobs", "x"]])
+def test_two_dashes_end_the_options(words):
+    options = parsed("-i", "--", *words)
+    assert (options.command, options.flags, options.values) == (words, {"ignore_interrupts"}, {})
+
+
+@pytest.mark.parametrize("words", [[], ["--"], ["-q"], ["-ofile"]])
+def test_no_command_is_left_to_the_caller(words):
+    assert parsed(*words).command == []
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--nonsense"], "unrecognised option '--nonsense'"),
+        (["--nonsense=1"], "unrecognised option '--nonsense=1'"),
+        (["---"], "unrecognised option '---'"),
+        (["--="], "unrecognised option '--='"),
+        (["-x"], "unrecognised option '-x'"),
+        (["-qx"], "unrecognised option '-x'"),
+        (["-q-"], "unrecognised option '--'"),
+        (["-é"], "unrecognised option '-é'"),
+    ],
+)
+def test_an_unknown_option_is_named(words, text):
+    assert error_of(*words, "true") == text
+
+
+@pytest.mark.parametrize("option", [option for option in OPTIONS if len(option.long) > 1], ids=lambda option: option.long)
+def test_no_long_option_can_be_abbreviated(option):
+    assert error_of(f"--{option.long[:-1]}", "x", "true").startswith("unrecognised option")
+
+
+@pytest.mark.parametrize(
+    ("words", "spelling"),
+    [
+        (["-o"], "-o"),
+        (["-qo"], "-o"),
+        (["--out-append"], "--out-append"),
+        (["--out-append="], "--out-append"),
+        (["--out-append=", "true"], "--out-append"),
+        (["--jobs"], "--jobs"),
+        (["--jobs="], "--jobs"),
+    ],
+)
+def test_a_missing_argument_is_an_error_that_names_the_option(words, spelling):
+    assert error_of(*words) == f"option '{spelling}' requires an argument"
+
+
+@pytest.mark.parametrize("word", ["--help=1", "--help=", "--cron=yes", "--check=1", "--version=x"])
+def test_an_argument_for_an_option_that_has_none_is_an_error(word):
+    name = word.partition("=")[0]
+    assert error_of(word, "true") == f"option '{name}' doesn't allow an argument"
+
+
+def test_jobs_takes_a_file_and_its_own_options():
+    options = parsed("--jobs", "jobs.toml", "--check", "--log-format=json", "--loop", "asyncio")
+    assert options.values == {"jobs": "jobs.toml", "log_format": "json", "loop": "asyncio"}
+    assert options.flags == {"check"}
+
+
+def test_the_options_of_jobs_may_come_before_it():
+    assert parsed("--check", "--jobs=jobs.toml").values == {"jobs": "jobs.toml"}
+
+
+def test_jobs_with_a_command_is_an_error():
+    assert "unexpected 'true'" in error_of("--jobs", "jobs.toml", "true")
+    assert "unexpected ''" in error_of("--jobs", "jobs.toml", "--", "")
+
+
+@pytest.mark.parametrize(("letter", "long"), FILE_OPTIONS)
+def test_jobs_with_an_output_file_says_where_to_write_it(letter, long):
+    assert error_of("--jobs", "jobs.toml", f"-{letter}x").endswith(f"write {long.replace('-', '_')} into jobs.toml")
+
+
+@pytest.mark.parametrize("words", [["--check"], ["--log-format", "json"], ["--loop=uvloop"]])
+def test_what_goes_with_jobs_is_an_error_without_it(words):
+    name = words[0].partition("=")[0]
+    assert error_of(*words, "true") == f"option '{name}' goes with --jobs"
+
+
+def test_each_option_that_goes_with_jobs_is_in_the_table():
+    assert set(JOBS_ONLY) <= {option.key for option in OPTIONS}
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--log-format", "xml"], "option '--log-format': expected console or json, got 'xml'"),
+        (["--log-format=JSON"], "option '--log-format': expected console or json, got 'JSON'"),
+        (["--loop", ""], "option '--loop': expected uvloop or asyncio, got ''"),
+        (["--loop=trio"], "option '--loop': expected uvloop or asyncio, got 'trio'"),
+    ],
+)
+def test_a_value_that_is_no_choice_is_told_the_choices(words, text):
+    assert error_of("--jobs", "jobs.toml", *words) == text
+
+
+@pytest.mark.parametrize(
+    ("prog", "cron"),
+    [
+        ("cronty", True),
+        ("cronty-async", True),
+        ("/usr/bin/cronty", True),
+        ("./cronty-async", True),
+        ("dtee-async", False),
+        ("cronty2", False),
+    ],
+)
+def test_the_cron_name_means_cron_mode(prog, cron):
+    options = parse(prog, ["true"])
+    assert (options.cronty, options.cron) == (cron, cron)
+    assert parse(prog, ["-q", "true"]).cron
+
+
+@pytest.mark.parametrize(
+    ("argv0", "path", "name"),
+    [
+        ("/usr/bin/dtee-async", "/bin:/usr/bin", "dtee-async"),
+        ("/opt/x/dtee-async", "/bin:/usr/bin", "/opt/x/dtee-async"),
+        ("./dtee-async", "/bin:/usr/bin", "./dtee-async"),
+        ("dtee-async", "/bin:/usr/bin", "dtee-async"),
+        ("/usr/bin/cronty", "/usr/bin", "cronty"),
+        ("/usr/bin/dtee-async", "", "/usr/bin/dtee-async"),
+        ("/usr/bin/dtee-async", "/usr/bin/x:/usr", "/usr/bin/dtee-async"),
+        ("/src/dtee_async/__main__.py", "/usr/bin", "dtee-async"),
+        ("", "/usr/bin", ""),
+        ("/opt/bin//dtee-async", "/opt/bin/", "dtee-async"),  # what a shell makes of a PATH that ends with a slash
+    ],
+)
+def test_the_program_name_is_what_was_typed_as_far_as_it_can_be_known(argv0, path, name):
+    assert program_name(argv0, path) == name
+
+
+def test_the_help_shows_every_option():
+    text = usage("dtee-async", cronty=False)
+    for option in OPTIONS:
+        assert f"--{option.long}" in text
+        assert option.help in text
+    assert text.startswith("Usage: dtee-async [OPTION]... COMMAND")
+
+
+def test_the_help_of_cronty_does_not_offer_cron_mode():
+    text = usage("cronty", cronty=True)
+    assert "--cron" not in text
+    assert "--jobs" not in text
+    assert "--combined-append=FILE" in text
+
+
+def test_no_two_options_have_the_same_name():
+    assert len({option.long for option in OPTIONS}) == len(OPTIONS)
+    letters = [option.short for option in OPTIONS if option.short]
+    assert len(set(letters)) == len(letters)
+
+
+OPTION_WORDS = st.one_of(
+    st.sampled_from([f"--{option.long}" for option in OPTIONS]),
+    st.sampled_from([f"-{option.short}" for option in OPTIONS if option.short]),
+    st.builds("--{}={}".format, st.sampled_from([option.long for option in OPTIONS]), st.text(max_size=3)),
+    st.text("ioOeEcCqhVx-=", max_size=4).map("-".__add__),
+    st.sampled_from(["json", "console", "uvloop", "asyncio"]),
+)
+WORDS = st.one_of(OPTION_WORDS, st.text(max_size=4), st.sampled_from(["-", "--", "---", "--=", "-\udcff", "\udcff", "true"]))
+
+
+@settings(max_examples=1000)
+@given(st.lists(WORDS, max_size=6))
+def test_every_command_line_is_options_or_a_usage_error(words):
+    try:
+        options = parsed(*words)
+    except UsageError as error:
+        assert str(error)
+        return
+    assert isinstance(options, Options)
+    assert list(options.command) == words[len(words) - len(options.command) :]
+
+
+@given(
+    st.lists(st.sampled_from([("-q",), ("-i",), ("-oa",), ("-E", "b"), ("--combined-append=c",), ("--err-append", "d")]), max_size=4),
+    st.one_of(st.just(["true"]), st.just(["-"]), st.just([""]), WORDS.map(lambda word: ["--", word])),
+    st.lists(WORDS, max_size=5),
+)
+def test_the_words_after_the_command_are_never_looked_at(groups, begin, words):
+    before = [word for group in groups for word in group]
+    alone = parsed(*before, *begin)
+    assert parsed(*before, *begin, *words) == alone._replace(command=[begin[-1], *words])
+
+
+def test_parsing_does_not_change_what_it_is_given():
+    words = ["-q", "-o", "x", "true", "-y"]
+    parse("dtee-async", words)
+    assert words == ["-q", "-o", "x", "true", "-y"]
