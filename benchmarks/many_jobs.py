@@ -70,7 +70,7 @@ def measure(bench: Bench, report: Report) -> None:
         for jobs in COUNTS[1:]:
             report.ratio(f"{jobs} jobs / 1 job on {loop}, CPU less start per write", cpu_us[jobs, loop], cpu_us[1, loop])
     for jobs in COUNTS:
-        report.ratio(f"{jobs} jobs, uvloop / asyncio, CPU less start per write", cpu_us[jobs, "uvloop"], cpu_us[jobs, "asyncio"])
+        report.ratio(f"uvloop / asyncio with jobs: {jobs}, CPU less start per write", cpu_us[jobs, "uvloop"], cpu_us[jobs, "asyncio"])
 
 
 def _contender(bench: Bench, jobs: int, load: Load, loop: str) -> Callable[[], Result]:

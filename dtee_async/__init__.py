@@ -4,6 +4,8 @@ The public names are imported when they are first used, so that the command line
 asyncio when it runs one command.
 """
 
+from .version import __version__ as __version__
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .api import run as run
@@ -40,7 +42,6 @@ _HOME = {
     "UnknownExitStatusError": ".errors",
 }
 
-__version__ = "0.1.0"
 __all__ = sorted(_HOME)  # noqa: PLE0605 - a list of strings, though not a literal
 
 

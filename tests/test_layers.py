@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "dtee_async"
 
 ERRORS = {"errors"}
-ALL_LAYERS = {"core", "transport", "process", "output", "engine", "supervisor", "api", "cli", "errors"}
+ALL_LAYERS = {"core", "transport", "process", "output", "engine", "supervisor", "api", "cli", "errors", "version"}
 
 MAY_IMPORT = {
     "core": ERRORS,
@@ -26,7 +26,8 @@ MAY_IMPORT = {
     "testing": {"core", "engine", "api"} | ERRORS,
     "cli": ALL_LAYERS,
     "__main__": {"cli"},
-    "__init__": set(),
+    "__init__": {"version"},
+    "version": set(),
 }
 """For each layer the other layers that it may import. A layer always sees itself."""
 

@@ -40,7 +40,7 @@ def _run(options: Options) -> int:
         print_out(usage(options.prog, cronty=options.cronty))
         return 0
     if "version" in options.flags:
-        from .. import __version__
+        from ..version import __version__
 
         print_out(f"dtee-async {__version__}\n")
         return 0

@@ -48,7 +48,8 @@ def program_name(argv0: str, path: str) -> str:
     folder, base = os.path.split(argv0)
     if base == "__main__.py":
         return "dtee-async"
-    return base if not folder or folder in path.split(os.pathsep) else argv0
+    folders = {each.rstrip("/") for each in path.split(os.pathsep)}
+    return base if not folder or folder.rstrip("/") in folders else argv0
 
 
 def parse(prog: str, words: Sequence[str]) -> Options:
@@ -65,6 +66,8 @@ def parse(prog: str, words: Sequence[str]) -> Options:
         else:
             if option.choices and value not in option.choices:
                 raise UsageError(f"option '--{option.long}': expected {' or '.join(option.choices)}, got '{value}'")
+            if option.key in values:
+                raise UsageError(f"option '--{option.long}' is given twice")
             values[option.key] = value
 
     rest = list(words)
@@ -118,7 +121,13 @@ def _argument(spelling: str, rest: list[str]) -> str:
 
 
 def _check(options: Options) -> None:
+    if options.flags & {"help", "version"}:
+        return
     jobs = "jobs" in options.values
+    if jobs and "cron" in options.flags:
+        raise UsageError(f"with --jobs, silence belongs to a job: write quiet = true into {options.values['jobs']}")
+    if jobs and "ignore_interrupts" in options.flags:
+        raise UsageError("option '--ignore-interrupts' goes with one command: a run of jobs ends by an interrupt")
     if jobs and options.command:
         raise UsageError(f"--jobs takes its commands from the file: unexpected '{options.command[0]}'")
     if jobs and options.files:

@@ -27,7 +27,7 @@ class Batch:
     pids when it is called; it is called at most once, and only by those who want them.
     """
 
-    __slots__ = ("_detached", "_split", "_stamps", "lengths", "size_bytes", "streams", "views")
+    __slots__ = ("_detached", "_is_own", "_split", "_stamps", "lengths", "size_bytes", "streams", "views")
 
     def __init__(
         self,
@@ -43,6 +43,7 @@ class Batch:
         self._stamps: Callable[[], Stamps] | Stamps | None = stamps
         self._split: tuple[tuple[list[Chunk], int], tuple[list[Chunk], int]] | None = None
         self._detached: Batch | None = None
+        self._is_own = False
 
     def __len__(self) -> int:
         return len(self.views)
@@ -95,11 +96,13 @@ class Batch:
 
     def detach(self) -> Batch:
         """The same writes in memory of their own: good for ever, safe to hand to another thread."""
+        if self._is_own:
+            return self
         if self._detached is None:
             data = memoryview(b"".join(self.views))
             cuts = pairwise(accumulate(self.lengths, initial=0))
             batch = Batch([data[begin:end] for begin, end in cuts], self.lengths, self.streams)
             batch._stamps = self.stamps() if self._stamps is not None else None
-            batch._detached = batch
+            batch._is_own = True
             self._detached = batch
         return self._detached

@@ -11,8 +11,9 @@ class Exit(NamedTuple):
     """How a child ended, as wait4(2) told it.
 
     ``returncode`` is the exit status, or -N for a death by signal N. ``max_rss_bytes`` is the peak
-    of the child's own memory, ``user_s`` and ``system_s`` the processor time of it and of the
-    children that it waited for.
+    of the child's memory, but at least ours at the spawn: Linux carries that over execve(2).
+    ``user_s`` and ``system_s`` are the processor time of the child and of the children that it
+    waited for.
     """
 
     returncode: int

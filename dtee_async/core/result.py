@@ -56,10 +56,11 @@ class Captured(Sequence[Write]):
 class Result(NamedTuple):
     """How a command ended, and all that it wrote.
 
-    ``started`` is in UTC; ``max_rss`` is in bytes, ``cpu`` in seconds, of the command itself and of
-    the children that it waited for (getrusage(2)). ``exact`` says whether the order across the two
-    streams is the order of the writes. ``writers_left``: some process that the command left behind
-    still held its stdout or stderr, and what it wrote later is not in here.
+    ``started`` is in UTC. ``max_rss`` is in bytes, ``cpu`` in seconds, of the command itself and of
+    the children that it waited for (getrusage(2)); ``max_rss`` is at least ours at the spawn.
+    ``exact`` says whether the order across the two streams is the order of the writes.
+    ``writers_left``: some process that the command left behind still held its stdout or stderr, and
+    what it wrote later is not in here.
     """
 
     command: str

@@ -42,7 +42,7 @@ class JobSpec:
 
     @property
     def title(self) -> str:
-        """The command as one line, for people."""
+        """The command as one would type it."""
         if isinstance(self.command, str):
             return self.command
         import shlex

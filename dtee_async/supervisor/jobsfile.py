@@ -12,7 +12,7 @@ import re
 import stat
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 
@@ -20,11 +20,14 @@ from ..core.outputs import OUTPUT_KEYS, OutputFile, output_files
 from ..core.spec import JobSpec
 from ..errors import ConfigError
 
-_NAME = re.compile(r"[^/\0\n\r\t]{1,100}")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _TOML_PLACE = re.compile(r"^(?P<text>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|(?P<end>end of document))\)$", re.DOTALL)
 _AT = re.compile(r"^(?P<text>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
 
 Paths = str | list[str]
+
+NAME_LENGTH = 100
+"""Characters of a job's name, at most: it stands before each of its lines."""
 
 
 class JobTable(msgspec.Struct, frozen=True):
@@ -63,7 +66,7 @@ def load_jobs(path: str, environment: Mapping[str, str]) -> list[JobSpec]:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text: byte {error.start} ({error.reason})") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
         raise ConfigError(_syntax_error(path, str(error))) from error
     folder = os.path.dirname(os.path.abspath(path))
     try:
@@ -89,7 +92,7 @@ def _job_tables(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]
         raise _WrongError("jobs", "expected at least one [jobs.NAME] table with a command")
     for name, table in jobs.items():
         key = f"jobs.{name}" if re.fullmatch(r"[\w-]+", name) else f"jobs.{name!r}"
-        if not _NAME.fullmatch(name) or name in (".", ".."):
+        if not 1 <= len(name) <= NAME_LENGTH or "/" in name or _CONTROL.search(name) or name in (".", ".."):
             raise _WrongError(
                 key, "a job's name must be usable as a file name: 1 to 100 characters, no slash, no control characters, not . or .."
             )
@@ -101,6 +104,7 @@ def _job_tables(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]
 def _job(name: str, table: dict[str, Any], folder: str, environment: Mapping[str, str]) -> JobSpec:
     key = f"jobs.{name}"
     _check_keys(key, table, JobTable.__struct_fields__)
+    own = _environment(f"{key}.environment", table.get("environment"))
     try:
         job = msgspec.convert(table, JobTable)
     except msgspec.ValidationError as error:
@@ -108,14 +112,13 @@ def _job(name: str, table: dict[str, Any], folder: str, environment: Mapping[str
     working_dir = os.path.join(folder, job.working_dir) if job.working_dir is not None else folder
     if not os.path.isdir(working_dir):
         raise _WrongError(f"{key}.working_dir", f"no such directory: {working_dir}")
-    own = {variable: str(value) for variable, value in job.environment.items()}
-    _check_environment(f"{key}.environment", own)
-    merged = {**environment, **_env_files(f"{key}.env_file", _list(job.env_file), folder), **own}
+    merged = {**environment, **_env_files(f"{key}.env_file", _list(job.env_file), folder, environment), **own}
     outputs = tuple(_outputs(key, job, folder))
     try:
         return JobSpec(name, job.command, working_dir, merged, outputs, quiet=job.quiet)
     except ConfigError as error:
-        raise _WrongError(key, str(error)) from error
+        wrong, _, text = str(error).partition(": ")
+        raise _WrongError(f"{key}.{wrong}", text) from error
 
 
 def _check_keys(key: str, table: dict[str, Any], known: Sequence[str]) -> None:
@@ -136,7 +139,7 @@ def _type_error(key: str, text: str) -> _WrongError:
         return _WrongError(f"{key}.command", "missing: expected a string for the shell or a list of a command and its arguments")
     words = {"str": "string", "int": "integer", "array": "list", "object": "table", "bool": "boolean", "float": "float"}
     expected = re.sub(r"\b(str|int|array|object|bool|float)\b", lambda found: words[found[0]], match["text"])
-    return _WrongError(f"{key}{path}", expected.replace("`", "").replace("Expected", "expected"))
+    return _WrongError(f"{key}{path}", expected.replace("`", "").replace(" | null", "").replace("Expected", "expected"))
 
 
 def _kind(value: object) -> str:
@@ -147,6 +150,20 @@ def _list(value: Paths) -> list[str]:
     return [value] if isinstance(value, str) else value
 
 
+def _environment(key: str, table: object) -> dict[str, str]:
+    """The variables of the environment table, as strings; anything but a table is left for the general check."""
+    variables = {}
+    for variable, value in table.items() if isinstance(table, dict) else ():
+        if not isinstance(value, str | int | float) or isinstance(value, bool):
+            raise _WrongError(f"{key}.{variable}", f"expected a string or a number, got {_kind(value)}")
+        try:
+            variables[variable] = str(value)
+        except ValueError as error:  # sys.set_int_max_str_digits
+            raise _WrongError(f"{key}.{variable}", "the number is too long: write it as a string") from error
+    _check_environment(key, variables)
+    return variables
+
+
 def _check_environment(key: str, variables: Mapping[str, str]) -> None:
     for variable, value in variables.items():
         if not variable or "=" in variable or "\0" in variable:
@@ -155,22 +172,37 @@ def _check_environment(key: str, variables: Mapping[str, str]) -> None:
             raise _WrongError(f"{key}.{variable}", "a NUL character cannot be in an environment variable")
 
 
-def _env_files(key: str, paths: Sequence[str], folder: str) -> dict[str, str]:
+def _env_files(key: str, paths: Sequence[str], folder: str, environment: Mapping[str, str]) -> dict[str, str]:
     variables: dict[str, str] = {}
     for path in paths:
-        import dotenv.parser
-
         full = os.path.join(folder, path)
         try:
             with open(full, encoding="utf-8") as file:
-                for binding in dotenv.parser.parse_stream(file):
-                    if binding.error:
-                        raise _WrongError(key, f"{full}: line {binding.original.line}: expected NAME=value")
-        except (OSError, UnicodeDecodeError) as error:
-            raise _WrongError(key, f"{full}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from error
-        found = dotenv.dotenv_values(full, interpolate=True)
-        variables |= {variable: value for variable, value in found.items() if value is not None}
+                variables |= _env_file(file, {**environment, **variables})
+        except UnicodeDecodeError as error:
+            raise _WrongError(key, f"{full}: not UTF-8 text") from error
+        except OSError as error:
+            raise _WrongError(key, f"{full}: {error.strerror}") from error
+        except ValueError as error:  # a bad line, or a NUL in the path
+            raise _WrongError(key, f"{full}: {error}") from error
     _check_environment(key, variables)
+    return variables
+
+
+def _env_file(file: TextIO, environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a .env file, ``${NAME}`` in them taken from it and from the environment. Raises ValueError with the line."""
+    from dotenv.parser import parse_stream
+    from dotenv.variables import parse_variables
+
+    variables: dict[str, str] = {}
+    for binding in parse_stream(file):
+        if binding.error:
+            text = binding.original.string
+            blank = text[: len(text) - len(text.lstrip())].count("\n")
+            raise ValueError(f"line {binding.original.line + blank}: expected NAME=value")
+        if binding.key is not None and binding.value is not None:
+            known = {**environment, **variables}
+            variables[binding.key] = "".join(atom.resolve(known) for atom in parse_variables(binding.value))
     return variables
 
 

@@ -102,6 +102,8 @@ def test_one_stuck_output_holds_nobody_else_and_no_memory_and_not_the_end(how, s
         while not (tmp_path / "mount" / "file").exists():
             pass
         freeze()
+    while not (tmp_path / "good0.c").exists():  # everything is imported and made by now
+        pass
     before = rss_bytes(child.pid)
     with_stuck_s = seconds_until_nine_are_complete(tmp_path, start)
     time.sleep(2)  # time for memory to grow, if it would
