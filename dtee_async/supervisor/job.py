@@ -61,27 +61,30 @@ class Job:
     async def stop(self, grace_s: float) -> None:
         """TERM to the whole group, KILL after ``grace_s`` seconds; returns when nobody of it is left, and the outputs are closed.
 
-        Outputs have the same time to deliver what they hold; what is stuck then is dropped and counted.
+        When the processes are gone, outputs may go on delivering what they hold for half of that
+        time, but no longer than to its end; what is stuck then is dropped and counted.
         """
+        deadline_s = anyio.current_time() + grace_s
         signal_group(self.pid, signal.SIGTERM)
         with anyio.move_on_after(grace_s):
-            await self._gone()
-            return
+            await self._processes_gone()
         if signal_group(self.pid, signal.SIGKILL):
-            with anyio.move_on_after(AFTER_KILL_S):
-                await self._gone()
-                return
+            with anyio.move_on_after(AFTER_KILL_S):  # a process that cannot even be killed is not waited for
+                await self._processes_gone()
+        deliver_s = min(grace_s / 2, deadline_s - anyio.current_time())
+        with anyio.move_on_after(max(deliver_s, AFTER_KILL_S)):
+            await self._done.wait()
+            return
         self._command.give_up()
-        with anyio.move_on_after(AFTER_KILL_S):  # a process that cannot even be killed is not waited for
-            await self._gone()
+        with anyio.move_on_after(AFTER_KILL_S):
+            await self._done.wait()
 
     def kill(self) -> None:
         """KILL to the whole group, and no waiting for outputs."""
         signal_group(self.pid, signal.SIGKILL)
         self._command.give_up()
 
-    async def _gone(self) -> None:
-        await self._done.wait()
+    async def _processes_gone(self) -> None:
         while left := members(self.pid):
             try:
                 pidfd = os.pidfd_open(left[0].pid)

@@ -115,13 +115,15 @@ async def test_a_file_that_cannot_be_written_is_an_error_and_not_silence():
 async def test_cancelling_ends_the_group_and_the_files_have_what_was_captured(way, tmp_path):
     log, fifo = tmp_path / "log", tmp_path / "fifo"
     os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     command = f"echo one; echo two >&2; sleep 100 & echo $$ >{fifo}; wait"
 
     async def one():
         await dtee_async.run(command, combined_append=log)
 
     async def its_pid():
-        return int(await asyncio.to_thread(fifo.read_text))
+        await anyio.wait_readable(reader)
+        return int(os.read(reader, 100))
 
     if way == "anyio":
         async with anyio.create_task_group() as group:
@@ -134,6 +136,7 @@ async def test_cancelling_ends_the_group_and_the_files_have_what_was_captured(wa
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+    os.close(reader)
     assert members(pid) == []
     assert log.read_text() == "one\ntwo\n"
 
