@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from ..core.contracts import Output
     from .parse import Options
 
+ALONE_ROUNDS = 64
+"""There is no other command on this loop that could starve."""
+
 CRON_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
 
 
@@ -64,7 +67,7 @@ class _Single:
         with SelectLoop() as loop:
             if cron:
                 self._catch_signals(loop)
-            command = Command(loop, transport, outputs, self._report, self._done, linger_s=0)
+            command = Command(loop, transport, outputs, self._report, self._done, linger_s=0, rounds=ALONE_ROUNDS)
             try:
                 command.start(self._plan)
             except SpawnError as error:

@@ -17,6 +17,15 @@ Stamps = tuple[Sequence[int], Sequence[int]]
 _IS_STDOUT = bytes(int(value == Stream.STDOUT) for value in range(256))
 _IS_STDERR = bytes(int(value == Stream.STDERR) for value in range(256))
 _STDERR = int(Stream.STDERR)
+_NOTHING: tuple[list[Chunk], int] = [], 0
+
+JOIN_BYTES = 16 * 1024
+"""Buffers are joined up to this size: copying so little costs less than a long vector in writev(2), which every output would pay for."""
+
+
+def join_small(views: list[Chunk], size_bytes: int) -> list[Chunk]:
+    """The same bytes, in one buffer if they are few."""
+    return [b"".join(views)] if size_bytes <= JOIN_BYTES and len(views) > 1 else views
 
 
 class Batch:
@@ -27,7 +36,7 @@ class Batch:
     pids when it is called; it is called at most once, and only by those who want them.
     """
 
-    __slots__ = ("_detached", "_is_own", "_split", "_stamps", "lengths", "size_bytes", "streams", "views")
+    __slots__ = ("_detached", "_is_own", "_split", "_stamps", "_whole", "lengths", "size_bytes", "streams", "views")
 
     def __init__(
         self,
@@ -41,6 +50,7 @@ class Batch:
         self.streams = streams
         self.size_bytes = sum(lengths)
         self._stamps: Callable[[], Stamps] | Stamps | None = stamps
+        self._whole: tuple[list[Chunk], int] | None = None
         self._split: tuple[tuple[list[Chunk], int], tuple[list[Chunk], int]] | None = None
         self._detached: Batch | None = None
         self._is_own = False
@@ -61,25 +71,32 @@ class Batch:
             self._stamps = self._stamps()
         return self._stamps
 
-    def of(self, stream: Stream | None) -> tuple[list[Chunk], int]:
-        """The views of one stream (None: of both) and their size in bytes."""
+    def chunks(self, stream: Stream | None) -> tuple[list[Chunk], int]:
+        """The bytes of one stream (None: of both) in the fewest buffers that are cheap to make, and their size in bytes."""
         if stream is None:
-            return self.views, self.size_bytes
+            whole = self._whole
+            if whole is None:
+                whole = self._whole = join_small(self.views, self.size_bytes), self.size_bytes
+            return whole
         if self._split is None:
             self._split = self._divide()
         return self._split[stream - 1]
 
     def _divide(self) -> tuple[tuple[list[Chunk], int], tuple[list[Chunk], int]]:
-        views, streams = self.views, self.streams
+        streams = self.streams
         errors = streams.count(_STDERR)
         if errors == 0:
-            return (views, self.size_bytes), ([], 0)
+            return self.chunks(None), _NOTHING
         if errors == len(streams):
-            return ([], 0), (views, self.size_bytes)
-        is_stderr = streams.translate(_IS_STDERR)
-        err_bytes = sum(compress(self.lengths, is_stderr))
-        out = list(compress(views, streams.translate(_IS_STDOUT)))
-        return (out, self.size_bytes - err_bytes), (list(compress(views, is_stderr)), err_bytes)
+            return _NOTHING, self.chunks(None)
+        out = compress(self.views, streams.translate(_IS_STDOUT))
+        err = compress(self.views, streams.translate(_IS_STDERR))
+        if self.size_bytes > JOIN_BYTES:
+            out_views, err_views = list(out), list(err)
+            err_bytes = sum(map(len, err_views))
+            return (out_views, self.size_bytes - err_bytes), (err_views, err_bytes)
+        out_data, err_data = b"".join(out), b"".join(err)
+        return ([out_data], len(out_data)), ([err_data], len(err_data))
 
     def runs(self) -> Iterator[tuple[Stream, list[Chunk]]]:
         """The views, grouped into runs of the same stream."""

@@ -60,7 +60,7 @@ class Transport(Protocol):
         ...
 
     def recycle(self, batch: Batch) -> None:
-        """The batch that receive() gave is used up; called once for each."""
+        """Take the memory of a batch back to the system; called when an unusually large one is used up."""
         ...
 
     def queue_limit(self) -> int:

@@ -22,7 +22,7 @@ from ..core.exit import Exit
 from ..core.write import Stream
 from ..errors import UnknownExitStatusError
 from ..process.spawn import Child, SpawnPlan, reap, spawn
-from .protocol import Capture, Reading, Report
+from .protocol import ROUNDS, Capture, Reading, Report
 
 if TYPE_CHECKING:
     from ..core.contracts import Loop, Output, Timer, Transport
@@ -68,6 +68,7 @@ class Command:
         on_done: Callable[[Outcome], None],
         *,
         linger_s: float,
+        rounds: int = ROUNDS,
     ) -> None:
         self.phase = Phase.RUNNING
         self._loop = loop
@@ -75,6 +76,7 @@ class Command:
         self._capture = Capture(loop, outputs, report)
         self._on_done = on_done
         self._linger_s = linger_s
+        self._rounds = rounds
         self._exit = Exit(0)
         self._error: OSError | None = None
         self._timer: Timer | None = None
@@ -87,7 +89,7 @@ class Command:
     def start(self, plan: SpawnPlan) -> int:
         """Open the outputs and spawn the child; its pid. Raises SpawnError: call end_unstarted() then."""
         self._capture.open()
-        self._reading = Reading(self._loop, self._transport, self._capture)
+        self._reading = Reading(self._loop, self._transport, self._capture, self._rounds)
         self._started_s = time.monotonic()
         fds = self._transport.child_fds
         self._child: Child = spawn(plan, fds[Stream.STDOUT], fds[Stream.STDERR])

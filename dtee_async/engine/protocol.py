@@ -5,7 +5,7 @@ connection_lost), fed by Reading, our own asyncio transport on loop.add_reader, 
 whole batch at a time. The rules:
 
 - a synchronous callback: no await, no task, no queue and no object per write;
-- one receive a loop turn, so that no job starves another;
+- a few receives a loop turn, so that no job starves another;
 - an output that is full pauses the reading; the child then blocks in its own write(2). It is not
   unblocked before every output has room: at most one batch is held per output.
 """
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from ..core.contracts import Loop, Output, Transport
 
 ROUNDS = 4
-"""Batches a loop turn: a busy writer has queued the next while we wrote the last, and a wait in between would cost more."""
+"""Batches a loop turn: a busy writer has queued the next while we wrote the last, and asking the loop in between would cost more."""
+
+HUGE_BYTES = 4 << 20
+"""After a batch of more than this, the transport is told that its memory is free again."""
 
 Report = Callable[["Output", OSError], None]
 
@@ -115,9 +118,10 @@ class Capture:
 class Reading:
     """Reads a Transport on a loop: what asyncio calls a transport."""
 
-    def __init__(self, loop: Loop, transport: Transport, protocol: Capture) -> None:
+    def __init__(self, loop: Loop, transport: Transport, protocol: Capture, rounds: int = ROUNDS) -> None:
         self._loop = loop
         self._transport = transport
+        self._rounds = rounds
         self._protocol = protocol
         self._fd = transport.fileno()
         self._polled = False
@@ -136,7 +140,7 @@ class Reading:
             self._loop.add_reader(self._fd, self._ready)
 
     def _ready(self) -> None:
-        for _ in range(ROUNDS):
+        for _ in range(self._rounds):
             if not self.read() or not self._polled:
                 return
 
@@ -156,8 +160,9 @@ class Reading:
         if batch is None:
             return 0
         self._protocol.datagrams_received(batch)
-        self._transport.recycle(batch)
-        return len(batch) or 1
+        if batch.size_bytes > HUGE_BYTES:
+            self._transport.recycle(batch)
+        return len(batch.views) or 1
 
     def close(self) -> None:
         self.pause_reading()

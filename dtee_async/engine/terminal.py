@@ -250,7 +250,7 @@ class JobTerminal:
         fan = fans[Stream.STDOUT]
         if fan is not fans[Stream.STDERR]:
             for stream in Stream:
-                views, size_bytes = batch.of(stream)
+                views, size_bytes = batch.chunks(stream)
                 if size_bytes:
                     fans[stream].write(lines[stream].feed(b"".join(views)), stream, self)
         elif fan.merges:

@@ -20,14 +20,22 @@ PIECE_BYTES = 64 * 1024
 """A datagram that our receiver refuses as too large goes in pieces of this size: its borders are lost, its bytes are not."""
 
 
-def write_all(fd: int, views: Iterable[Chunk], skip_bytes: int = 0) -> None:
-    """Write what is left of the buffers after ``skip_bytes``, blocking; raises OSError, with the rest unwritten."""
-    for view in views:
-        if skip_bytes >= len(view):
-            skip_bytes -= len(view)
+def write_all(fd: int, chunks: list[Chunk], size_bytes: int) -> None:
+    """Write the buffers (at most IOV_MAX) to the end, blocking; raises OSError, with the rest unwritten."""
+    # A vector of one is no vector: it costs twice as much in the interpreter.
+    written = os.write(fd, chunks[0]) if len(chunks) == 1 else os.writev(fd, chunks)
+    if written != size_bytes:
+        _write_rest(fd, chunks, written)
+
+
+def _write_rest(fd: int, chunks: list[Chunk], written: int) -> None:
+    """After a signal, a full disk, a limit: the next call goes on, or tells."""
+    for chunk in chunks:
+        if written >= len(chunk):
+            written -= len(chunk)
             continue
-        rest = memoryview(view)[skip_bytes:]
-        skip_bytes = 0
+        rest = memoryview(chunk)[written:]
+        written = 0
         while rest:
             rest = rest[os.write(fd, rest) :]
 

@@ -39,7 +39,7 @@ def truncate_file(fd: int, path: str) -> None:
 
 
 class FileOutput:
-    """Writes one stream (None: both, in order) to an fd that it owns, by writev(2); blocks as long as that takes."""
+    """Writes one stream (None: both, in order) to an fd that it owns, and blocks as long as that takes."""
 
     wants_stamps = False
 
@@ -53,13 +53,11 @@ class FileOutput:
         self._flow = flow
 
     def write(self, batch: Batch) -> None:
-        views, size_bytes = batch.of(self._stream)
+        chunks, size_bytes = batch.chunks(self._stream)
         if not size_bytes:
             return
         try:
-            written = os.writev(self._fd, views)
-            if written != size_bytes:
-                write_all(self._fd, views, written)
+            write_all(self._fd, chunks, size_bytes)
             self._failing = False
         except OSError as error:
             if not self._failing:

@@ -50,7 +50,7 @@ class PipedOutput:
         self._flow = flow
 
     def write(self, batch: Batch) -> None:
-        views, size_bytes = batch.of(self._stream)
+        chunks, size_bytes = batch.chunks(self._stream)
         if not size_bytes:
             return
         if self._gone:
@@ -59,7 +59,7 @@ class PipedOutput:
         try:
             if self._writer is None:
                 self._writer = NonBlockingWriter(self._destination.connect(self))
-            if not self._writer.write(views, size_bytes):
+            if not self._writer.write(chunks, size_bytes):
                 self._flow.when_writable(self._writer.fileno(), self._flush)
                 self._flow.pause()
             self._failing = False

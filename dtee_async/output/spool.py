@@ -60,7 +60,7 @@ class SpoolOutput:
             if self._file is None:
                 self._file = _temporary_file()
             os.lseek(self._file, self._size_bytes, os.SEEK_SET)
-            write_all(self._file, batch.views)
+            write_all(self._file, *batch.chunks(None))
         except OSError as error:
             self._flow.report(OutputError(error.errno, f"spool: {error.strerror}", self.name))
             return False

@@ -27,6 +27,9 @@ from .recvmmsg import CONTROL_BYTES, LARGEST_BYTES, SLOT_BYTES, SLOTS, ReceiveBu
 BATCH_BYTES = 1 << 20
 """A batch aims at this size: the number of writes received at once follows the size of the recent ones."""
 
+SMALL_BATCH_BYTES = BATCH_BYTES // SLOTS
+"""A batch of no more than this has no write that is too large for a full vector."""
+
 _SO_TIMESTAMPNS = getattr(socket, "SO_TIMESTAMPNS", 35)
 _SUN_PATH_BYTES = 108
 _FAMILY_BYTES = struct.calcsize("H")
@@ -51,6 +54,7 @@ class DatagramTransport:
         self._limit = 1
         self._senders: dict[Stream, socket.socket] = {}
         self._receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._fd = self._receiver.fileno()
         directory = os.fsencode(_runtime_directory())
         try:
             self._path = _private_directory(directory)
@@ -67,7 +71,6 @@ class DatagramTransport:
         self._prefix = self._path + b"/"
         self._name_bytes = _FAMILY_BYTES + len(self._prefix) + 2  # the sender's letter and the closing NUL
         self._letter = _FAMILY_BYTES + len(self._prefix)
-        self._tail_word = self._letter // 8 - 1
         (self._tail,) = struct.unpack("=Q", self._prefix[-8:])
         self._throw_away_queue()
 
@@ -89,7 +92,7 @@ class DatagramTransport:
             sender.shutdown(socket.SHUT_RD)
 
     def _throw_away_queue(self) -> None:
-        while self._buffer.receive(self._receiver.fileno(), 64, self._name_bytes, stamped=self._stamped):
+        while self._buffer.receive(self._fd, self._buffer.slots, self._name_bytes, stamped=self._stamped):
             self._buffer.reset()
 
     @property
@@ -111,24 +114,25 @@ class DatagramTransport:
 
     def fileno(self) -> int:
         """The receiver."""
-        return self._receiver.fileno()
+        return self._fd
 
     def receive(self) -> Batch | None:
         """One recvmmsg(2): the writes that are queued now, at most 64 of them and about 1 MiB."""
         buffer = self._buffer
         try:
-            count = buffer.receive(self._receiver.fileno(), self._limit, self._name_bytes, stamped=self._stamped)
+            count = buffer.receive(self._fd, self._limit, self._name_bytes, stamped=self._stamped)
         except OSError as error:
             raise CaptureError(error.errno, f"input socket: {error.strerror}") from error
         if not count:
             return None
-        streams = buffer.letters(count, self._letter).translate(_TO_STREAM)
-        views, lengths = buffer.take(count)
-        batch = Batch(views, lengths, streams, partial(self._stamps, count) if self._stamped else None)
-        if not buffer.all_named(count, self._tail_word, self._tail):
+        letters, known = buffer.senders(count, self._letter, self._tail)
+        stamps = partial(self._stamps, count) if self._stamped else None
+        batch = Batch(*buffer.take(count), letters.translate(_TO_STREAM), stamps)
+        if not known:
             batch = self._without_strangers(batch)
-        room = SLOTS if batch.size_bytes < BATCH_BYTES // SLOTS else BATCH_BYTES // max(lengths)
-        self._limit = max(1, min(self._limit * 2, room, SLOTS))
+        if self._limit != buffer.slots or batch.size_bytes > SMALL_BATCH_BYTES:
+            largest = max(batch.lengths) or 1
+            self._limit = max(1, min(self._limit * 2, BATCH_BYTES // largest, buffer.slots))
         return batch
 
     def _without_strangers(self, batch: Batch) -> Batch:
@@ -142,8 +146,8 @@ class DatagramTransport:
         return Batch([batch.views[i] for i in keep], [batch.lengths[i] for i in keep], streams, lambda: stamps)
 
     def recycle(self, batch: Batch) -> None:
-        """The batch is used up: memory that an unusually large one took goes back to the system."""
-        self._buffer.trim(batch.size_bytes)
+        """The memory that an unusually large batch took goes back to the system."""
+        self._buffer.trim()
 
     def _stamps(self, count: int) -> Stamps:
         seconds, nanoseconds, pids, _, _ = zip(*_STAMP.iter_unpack(self._buffer.control[: count * CONTROL_BYTES]), strict=True)
@@ -180,7 +184,7 @@ def _private_directory(parent: bytes) -> bytes:
     """mkdtemp(3), without importing tempfile and what it pulls in."""
     while True:
         stem = os.path.join(parent, b"dtee-async-")
-        # As long as it takes for the sender's letter to stand on a multiple of eight in the address: see all_named.
+        # As long as it takes for the sender's letter to stand on a multiple of eight in the address: see ReceiveBuffer.senders.
         digits = 12 + -(_FAMILY_BYTES + len(stem) + 12 + 1) % 8
         path = stem + os.urandom(10).hex().encode()[:digits]
         with contextlib.suppress(FileExistsError):

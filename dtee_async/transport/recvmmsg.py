@@ -12,6 +12,7 @@ import mmap
 import os
 from ctypes import c_int, c_size_t, c_uint32, c_void_p
 from errno import EAGAIN, EINTR, ENOMEM
+from operator import getitem
 
 SLOTS = 64
 """Datagrams a call, at most."""
@@ -27,9 +28,6 @@ STRIDE_BYTES = SLOT_BYTES + 3 * 64
 NAME_BYTES = 128
 CONTROL_BYTES = 64
 """Exactly SCM_TIMESTAMPNS (32) and SCM_CREDENTIALS (32): no room for a child to hand us fds by SCM_RIGHTS."""
-
-_KEEP_BYTES = 4 << 20
-"""A batch larger than this gives its pages back to the system at once."""
 
 _MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)
 _MSG_DONTWAIT = 0x40
@@ -72,7 +70,7 @@ class _Headers:
             if control is not None:
                 header.control = control + i * CONTROL_BYTES
                 header.controllen = CONTROL_BYTES
-        self.address = ctypes.addressof(self.vector)
+        self.address = c_void_p(ctypes.addressof(self.vector))
         words = memoryview(self.vector).cast("B").cast("I")
         stride = ctypes.sizeof(_MMsgHdr) // 4
         length, namelen = _MMsgHdr.len.offset // 4, _MsgHdr.namelen.offset // 4
@@ -101,15 +99,13 @@ class ReceiveBuffer:
         self._stamped = _Headers(self.slots, data, names, control)
         self._current = self._plain
         self._name_bytes = 0
-        self.names = memoryview(self._names).cast("B")
-        self._name_words = self.names.cast("Q")
+        self._names_view = memoryview(self._names).cast("B")
+        self._name_words = self._names_view.cast("Q")
         self.control = memoryview(self._control).cast("B")
         whole = memoryview(self._map)
         self._views = [whole[i * STRIDE_BYTES : i * STRIDE_BYTES + SLOT_BYTES] for i in range(self.slots)]
         libc = ctypes.CDLL(None, use_errno=True)
-        self._recvmmsg = libc.recvmmsg
-        self._recvmmsg.argtypes = (c_int, c_void_p, c_uint32, c_int, c_void_p)
-        self._recvmmsg.restype = c_int
+        self._recvmmsg = libc.recvmmsg  # called with ready-made C values: argtypes would convert each, each time
 
     def receive(self, fd: int, limit: int, name_bytes: int, *, stamped: bool) -> int:
         """Receive up to ``limit`` datagrams without waiting; how many came (0: none is there).
@@ -117,12 +113,11 @@ class ReceiveBuffer:
         ``name_bytes`` is the length of the senders' addresses: one for all senders of a socket.
         Raises OSError for anything but EAGAIN and EINTR.
         """
-        headers = self._stamped if stamped else self._plain
+        headers = self._current = self._stamped if stamped else self._plain
         if name_bytes != self._name_bytes:
             self._name_bytes = name_bytes
             self.reset()
-        self._current = headers
-        received: int = self._recvmmsg(fd, headers.address, min(limit, self.slots), _MSG_DONTWAIT, None)
+        received: int = self._recvmmsg(fd, headers.address, limit, _MSG_DONTWAIT, None)
         if received >= 0:
             return received
         error = ctypes.get_errno()
@@ -133,34 +128,35 @@ class ReceiveBuffer:
     def take(self, count: int) -> tuple[list[bytes | memoryview], list[int]]:
         """The views of the datagrams just received and their lengths in bytes."""
         lengths = self._current.lengths[count].tolist()
-        return [view[:length] for view, length in zip(self._views, lengths)], lengths  # noqa: B905 - as many as came
+        views: list[bytes | memoryview] = list(map(getitem, self._views, map(slice, lengths)))  # type: ignore[arg-type]  # one overload
+        return views, lengths
 
-    def letters(self, count: int, offset: int) -> bytes:
-        """The byte at this offset of each sender's address."""
-        return bytes(self.names[offset : count * NAME_BYTES : NAME_BYTES])
+    def senders(self, count: int, letter: int, tail: int) -> tuple[bytes, bool]:
+        """The byte at offset ``letter`` of each sender's address, and whether all of them are addresses of the agreed kind.
 
-    def all_named(self, count: int, word: int, value: int) -> bool:
-        """Whether every sender's address has the agreed length and this value as its ``word``-th eight bytes.
-
-        The length is looked at too because a sender without an address leaves in the slot what an earlier one wrote there.
+        They are when all have the agreed length and the eight bytes before the letter are ``tail``.
+        The length is looked at because a sender without an address leaves in its slot what an
+        earlier one wrote there.
         """
-        names_right = self._name_words[word : count * NAME_BYTES // 8 : NAME_BYTES // 8].tolist().count(value) == count
-        return names_right and self._current.name_lengths[count].tolist().count(self._name_bytes) == count
+        end = count * NAME_BYTES
+        tails = self._name_words[letter // 8 - 1 : end // 8 : NAME_BYTES // 8].tolist()
+        lengths = self._current.name_lengths[count].tolist()
+        known = tails.count(tail) == count == lengths.count(self._name_bytes)
+        return bytes(self._names_view[letter:end:NAME_BYTES]), known
 
     def name(self, index: int) -> bytes:
         """The address of one sender: the path, as far as it goes."""
         length = self._current.name_lengths[index + 1].tolist()[index]
-        return bytes(self.names[index * NAME_BYTES + 2 : index * NAME_BYTES + max(length, 2)])
+        return bytes(self._names_view[index * NAME_BYTES + 2 : index * NAME_BYTES + max(length, 2)])
 
     def reset(self) -> None:
         """Give every header its full room again; needed after a datagram that was not from one of our senders."""
         self._plain.reset()
         self._stamped.reset()
 
-    def trim(self, size_bytes: int) -> None:
-        """Give memory back after a batch of that size, if it was a huge one."""
-        if size_bytes > _KEEP_BYTES:
-            self._map.madvise(mmap.MADV_DONTNEED)
+    def trim(self) -> None:
+        """Give the memory of the slots back to the system."""
+        self._map.madvise(mmap.MADV_DONTNEED)
 
 
 def _map_slots() -> tuple[int, mmap.mmap]:

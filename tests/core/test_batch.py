@@ -5,10 +5,11 @@ from __future__ import annotations
 import gc
 from itertools import groupby
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtee_async.core.batch import Batch
+from dtee_async.core.batch import JOIN_BYTES, Batch
 from dtee_async.core.write import Stream, Write
 
 OUT, ERR = Stream.STDOUT, Stream.STDERR
@@ -39,12 +40,21 @@ def test_iterating_gives_each_write_once_in_order_with_its_stream(writes):
 
 
 @given(WRITES, st.sampled_from([OUT, ERR, None]))
-def test_of_a_stream_gives_its_views_in_order_and_their_size(writes, stream):
+def test_the_chunks_of_a_stream_are_its_bytes_in_order_and_their_size(writes, stream):
     batch, _ = received(writes)
-    views, size_bytes = batch.of(stream)
-    expected = [data for one, data in writes if stream in (one, None)]
-    assert [bytes(view) for view in views] == expected
-    assert size_bytes == sum(map(len, expected))
+    chunks, size_bytes = batch.chunks(stream)
+    expected = b"".join(data for one, data in writes if stream in (one, None))
+    assert b"".join(chunks) == expected
+    assert size_bytes == len(expected)
+
+
+@pytest.mark.parametrize(("size", "chunks"), [(JOIN_BYTES // 4, 1), (JOIN_BYTES, 2)])
+def test_small_writes_are_joined_and_large_ones_are_not_copied(size, chunks):
+    batch, _ = received([(OUT, b"a" * size), (ERR, b"b"), (OUT, b"c" * size)])
+    found, size_bytes = batch.chunks(OUT)
+    assert len(found) == chunks
+    assert b"".join(found) == b"a" * size + b"c" * size
+    assert size_bytes == 2 * size
 
 
 @given(WRITES)
@@ -62,7 +72,7 @@ def test_a_detached_batch_survives_that_the_receive_buffer_is_overwritten(writes
     assert contents(detached) == writes
     assert len(detached) == len(writes)
     assert detached.size_bytes == batch.size_bytes
-    assert b"".join(detached.of(ERR)[0]) == b"".join(data for stream, data in writes if stream is ERR)
+    assert b"".join(detached.chunks(ERR)[0]) == b"".join(data for stream, data in writes if stream is ERR)
 
 
 def test_a_batch_that_is_not_detached_does_show_what_overwrites_it():
@@ -75,7 +85,7 @@ def test_writes_of_no_bytes_are_kept():
     writes = [(OUT, b""), (ERR, b""), (OUT, b"a"), (ERR, b"")]
     batch, _ = received(writes)
     assert contents(batch) == contents(batch.detach()) == writes
-    assert batch.of(ERR) == ([b"", b""], 0)
+    assert batch.chunks(ERR) == ([b""], 0)
     assert [(stream, list(map(bytes, views))) for stream, views in batch.runs()] == [
         (OUT, [b""]),
         (ERR, [b""]),
@@ -88,7 +98,7 @@ def test_an_empty_batch_has_nothing_and_breaks_nothing():
     batch, _ = received([])
     assert len(batch) == 0
     assert list(batch) == list(batch.runs()) == list(batch.detach()) == []
-    assert batch.of(OUT) == batch.of(ERR) == batch.of(None) == ([], 0)
+    assert batch.chunks(OUT) == batch.chunks(ERR) == batch.chunks(None) == ([], 0)
 
 
 class Stamps:
@@ -116,7 +126,7 @@ def test_stamps_are_not_decoded_for_those_who_only_want_the_bytes():
     stamps = Stamps([11], [7])
     batch, _ = received([(OUT, b"a")], stamps)
     len(batch)
-    batch.of(ERR)
+    batch.chunks(ERR)
     list(batch.runs())
     assert stamps.calls == 0
 

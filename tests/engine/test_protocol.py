@@ -45,7 +45,14 @@ def test_every_output_gets_every_batch_in_order(loop):
     loop.run_until(lambda: not transport.script)
     reading.close()
     assert [output.data() for output in outputs] == [b"123", b"123"]
-    assert transport.recycled == 3
+
+
+def test_the_memory_of_a_huge_batch_goes_back_and_only_of_a_huge_one(loop):
+    transport = ScriptedTransport([ONE, batch_of([(OUT, bytes(5 << 20))]), TWO])
+    _, reading = start(loop, transport, RecordingOutput())
+    loop.run_until(lambda: not transport.script)
+    reading.close()
+    assert transport.recycled == 1
 
 
 def test_reading_stops_while_one_output_is_full_and_goes_on_when_the_last_has_room(loop):
