@@ -55,12 +55,11 @@ class DatagramTransport:
         self._senders: dict[Stream, socket.socket] = {}
         self._receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._fd = self._receiver.fileno()
-        directory = os.fsencode(_runtime_directory())
         try:
-            self._path = _private_directory(directory)
-        except OSError as error:
+            self._path = _private_directory()
+        except CaptureError:
             self.close()
-            raise CaptureError(error.errno, f"temporary directory: {error.strerror}", os.fsdecode(directory)) from error
+            raise
         try:
             self._connect()
         except OSError as error:
@@ -176,12 +175,23 @@ class DatagramTransport:
         self._receiver.close()
 
 
-def _runtime_directory() -> str:
-    return os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - a private directory is made in it
+def _private_directory() -> bytes:
+    """Make a directory for the sockets, as mkdtemp(3) would: in TMPDIR, or else in memory where that is possible.
+
+    Nothing is stored in it, and making sockets on a disk takes several times as long.
+    """
+    own = os.environ.get("TMPDIR")
+    parents = [own] if own else ["/dev/shm", "/tmp"]  # noqa: S108 - a directory of mode 0700 is made there
+    for parent in parents:
+        try:
+            return _make_directory(os.fsencode(parent))
+        except OSError as error:
+            if parent == parents[-1]:
+                raise CaptureError(error.errno, f"temporary directory: {error.strerror}", parent) from error
+    raise AssertionError("unreachable")
 
 
-def _private_directory(parent: bytes) -> bytes:
-    """mkdtemp(3), without importing tempfile and what it pulls in."""
+def _make_directory(parent: bytes) -> bytes:
     while True:
         stem = os.path.join(parent, b"dtee-async-")
         # As long as it takes for the sender's letter to stand on a multiple of eight in the address: see ReceiveBuffer.senders.

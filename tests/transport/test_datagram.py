@@ -172,3 +172,20 @@ def test_it_works_in_a_small_address_space():
     code += "print(ReceiveBuffer().slots)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "16\n"
+
+
+def test_without_tmpdir_the_sockets_are_made_in_memory_or_else_in_tmp(monkeypatch):
+    monkeypatch.delenv("TMPDIR")
+    parents = []
+    real = os.mkdir
+
+    def mkdir(path, mode):
+        parents.append(os.path.dirname(path))
+        if len(parents) == 2:
+            raise OSError(30, "Read-only file system")
+        real(path, mode)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    for _ in range(2):
+        check_transport(lambda: DatagramTransport(ReceiveBuffer()))
+    assert parents == [b"/dev/shm", b"/dev/shm", b"/tmp"]
