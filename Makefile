@@ -16,7 +16,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check --no-input install --quie
 # They start make too, which must not think that it was called by this one.
 RUN = env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL PATH="$(abspath $(BIN)):$$PATH:/usr/sbin:/sbin"
 
-.PHONY: help demo test bench soak format lint type clean system
+.PHONY: help demo test bench soak format lint type share clean system
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -30,6 +30,7 @@ test: system $(TESTABLE) ## everything that has to hold: formatting, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(RUN) pytest --ignore=tests/soak $(ARGS)
+	@scripts/as-nobody $(BIN)
 
 bench: system $(TESTABLE) ## the benchmarks
 	$(RUN) python -m benchmarks $(ARGS)
@@ -47,6 +48,9 @@ lint: $(TESTABLE) ## ruff
 
 type: $(TESTABLE) ## mypy
 	$(BIN)/mypy
+
+share: $(TESTABLE) ## the manual pages, completions and message catalogues, from the option table and the sources
+	$(BIN)/python scripts/share.py
 
 clean: ## remove the environment, the caches and what the examples wrote
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

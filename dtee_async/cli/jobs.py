@@ -11,8 +11,9 @@ import anyio
 
 from ..core.spec import JobSpec
 from ..core.write import Stream
+from ..engine.fanin import NOBODY_LISTENS, FanIn, open_fans
 from ..engine.pumps import PumpProcess
-from ..engine.terminal import NOBODY_LISTENS, FanIn, JobTerminal, open_fans
+from ..engine.terminal import JobTerminal
 from ..errors import ConfigError, OutputError
 from ..output.spool import SpoolOutput
 from ..process.group import die_by
@@ -23,6 +24,7 @@ from ..supervisor.supervisor import Supervisor
 from ..transport.recvmmsg import ReceiveBuffer
 from .log import ERROR, INFO, Log, prefixes, use_colour
 from .status import EX_CANTCREAT, EX_CONFIG, EX_IOERR
+from .text import ngettext
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +46,8 @@ def run_jobs(options: Options) -> int:
         _say(options, str(error))
         return EX_CONFIG
     if "check" in options.flags:
-        os.write(1, os.fsencode(f"{path}: {len(specs)} job{'s' * (len(specs) != 1)}, nothing wrong\n"))
+        text = ngettext("{path}: {count} job, nothing wrong", "{path}: {count} jobs, nothing wrong", len(specs))
+        os.write(1, os.fsencode(text.format(path=path, count=len(specs)) + "\n"))
         return 0
     run = _Run(options, specs)
     with asyncio.Runner(loop_factory=_loop_factory(options)) as runner:
@@ -149,7 +152,8 @@ class _Run:
         lost_bytes = sum(fan.lost_bytes for fan in fans)
         if lost_bytes:
             self._failed_output = True
-            _try_to_say(self._options, f"{lost_bytes} bytes of output were not shown")
+            text = ngettext("{count} byte of output was not shown", "{count} bytes of output were not shown", lost_bytes)
+            _try_to_say(self._options, text.format(count=lost_bytes))
 
 
 def _say(options: Options, text: str) -> None:

@@ -22,7 +22,7 @@ from ..supervisor.events import (
 )
 
 if TYPE_CHECKING:
-    from ..engine.terminal import FanIn
+    from ..engine.fanin import FanIn
 
 COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from .text import N_, _
+
 
 class Option(NamedTuple):
     """One option. ``metavar``: it takes an argument; ``repeats``: any number of times; ``cronty``: offered there too."""
@@ -22,27 +24,32 @@ class Option(NamedTuple):
         return self.long.replace("-", "_")
 
 
-def _output(letter: str, long: str, what: str, mode: str) -> Option:
-    return Option(letter, long, f"{mode} {what} to FILE", metavar="FILE", repeats=True)
+def _output(letter: str, long: str, help: str) -> Option:
+    return Option(letter, long, help, metavar=N_("FILE"), repeats=True)
 
 
 OPTIONS = (
-    _output("o", "out-append", "standard output", "append"),
-    _output("O", "out-overwrite", "standard output", "write"),
-    _output("e", "err-append", "standard error", "append"),
-    _output("E", "err-overwrite", "standard error", "write"),
-    _output("c", "combined-append", "both, in order,", "append"),
-    _output("C", "combined-overwrite", "both, in order,", "write"),
-    Option("i", "ignore-interrupts", "ignore interrupt signals; the command still gets its own"),
-    Option("q", "cron", "be silent unless the command writes to standard error or fails", cronty=False),
-    Option("", "jobs", "run all commands of a TOML file at once", metavar="FILE", cronty=False),
-    Option("", "check", "with --jobs: check the file and run nothing", cronty=False),
-    Option("", "log-format", "with --jobs: console (default) or json", metavar="FORMAT", choices=("console", "json"), cronty=False),
+    _output("o", "out-append", N_("append standard output to FILE")),
+    _output("O", "out-overwrite", N_("write standard output to FILE")),
+    _output("e", "err-append", N_("append standard error to FILE")),
+    _output("E", "err-overwrite", N_("write standard error to FILE")),
+    _output("c", "combined-append", N_("append both, in order, to FILE")),
+    _output("C", "combined-overwrite", N_("write both, in order, to FILE")),
+    Option("i", "ignore-interrupts", N_("ignore interrupt signals; the command still gets its own")),
+    Option("q", "cron", N_("be silent unless the command writes to standard error or fails"), cronty=False),
+    Option("", "jobs", N_("run all commands of a TOML file at once"), metavar=N_("FILE"), cronty=False),
+    Option("", "check", N_("with --jobs: check the file and run nothing"), cronty=False),
+    Option("", "log-format", N_("with --jobs: console (default) or json"), metavar=N_("FORMAT"), choices=("console", "json"), cronty=False),
     Option(
-        "", "loop", "with --jobs: the event loop, uvloop (default) or asyncio", metavar="LOOP", choices=("uvloop", "asyncio"), cronty=False
+        "",
+        "loop",
+        N_("with --jobs: the event loop, uvloop (default) or asyncio"),
+        metavar=N_("LOOP"),
+        choices=("uvloop", "asyncio"),
+        cronty=False,
     ),
-    Option("h", "help", "show this and exit"),
-    Option("V", "version", "show the version and exit"),
+    Option("h", "help", N_("show this and exit")),
+    Option("V", "version", N_("show the version and exit")),
 )
 
 JOBS_ONLY = ("check", "log_format", "loop")
@@ -50,19 +57,20 @@ JOBS_ONLY = ("check", "log_format", "loop")
 
 def usage(prog: str, *, cronty: bool) -> str:
     """The text of --help."""
-    lines = [f"Usage: {prog} [OPTION]... COMMAND [ARGUMENT]..."]
+    lines = [_("Usage: {prog} [OPTION]... COMMAND [ARGUMENT]...").format(prog=prog)]
     if not cronty:
-        lines.append(f"       {prog} --jobs FILE [--check] [--log-format FORMAT] [--loop LOOP]")
-    lines += ["", "Run a command and copy every write that it makes, in order, to files:" if not cronty else _CRONTY, ""]
+        lines.append(_("       {prog} --jobs FILE [--check] [--log-format FORMAT] [--loop LOOP]").format(prog=prog))
+    lines += ["", _(_CRONTY if cronty else _NORMAL), ""]
     for option in OPTIONS:
         if option.cronty or not cronty:
-            lines.append(f"  {_spelling(option):<34}{option.help}")
+            lines.append(f"  {_spelling(option):<34}{_(option.help)}")
     return "\n".join(lines) + "\n"
 
 
-_CRONTY = "Run a command in silence; show what it wrote, in order, if it writes to standard error or fails:"
+_NORMAL = N_("Run a command and copy every write that it makes, in order, to files:")
+_CRONTY = N_("Run a command in silence; show what it wrote, in order, if it writes to standard error or fails:")
 
 
 def _spelling(option: Option) -> str:
     short = f"-{option.short}, " if option.short else "    "
-    return f"{short}--{option.long}" + (f"={option.metavar}" if option.metavar else "")
+    return f"{short}--{option.long}" + (f"={_(option.metavar)}" if option.metavar else "")

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from .options import JOBS_ONLY, OPTIONS, Option
+from .text import _
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,9 +66,14 @@ def parse(prog: str, words: Sequence[str]) -> Options:
             files.append((option.key, value))
         else:
             if option.choices and value not in option.choices:
-                raise UsageError(f"option '--{option.long}': expected {' or '.join(option.choices)}, got '{value}'")
+                choices = _(" or ").join(option.choices)
+                raise UsageError(
+                    _("option '{option}': expected {choices}, got '{value}'").format(
+                        option=f"--{option.long}", choices=choices, value=value
+                    )
+                )
             if option.key in values:
-                raise UsageError(f"option '--{option.long}' is given twice")
+                raise UsageError(_("option '{option}' is given twice").format(option=f"--{option.long}"))
             values[option.key] = value
 
     rest = list(words)
@@ -88,14 +94,14 @@ def _long(word: str, rest: list[str], take: _Take) -> None:
     name, equals, value = word[2:].partition("=")
     option = _LONG.get(name)
     if option is None:
-        raise UsageError(f"unrecognised option '{word}'")
+        raise UsageError(_("unrecognised option '{option}'").format(option=word))
     if not option.metavar:
         if equals:
-            raise UsageError(f"option '--{name}' doesn't allow an argument")
+            raise UsageError(_("option '{option}' doesn't allow an argument").format(option=f"--{name}"))
         take(option, None)
     elif equals:
         if not value:
-            raise UsageError(f"option '--{name}' requires an argument")
+            raise UsageError(_("option '{option}' requires an argument").format(option=f"--{name}"))
         take(option, value)
     else:
         take(option, _argument(f"--{name}", rest))
@@ -107,7 +113,7 @@ def _short(word: str, rest: list[str], take: _Take) -> None:
         letter, letters = letters[0], letters[1:]
         option = _SHORT.get(letter)
         if option is None:
-            raise UsageError(f"unrecognised option '-{letter}'")
+            raise UsageError(_("unrecognised option '{option}'").format(option=f"-{letter}"))
         if option.metavar:
             take(option, letters or _argument(f"-{letter}", rest))
             return
@@ -116,7 +122,7 @@ def _short(word: str, rest: list[str], take: _Take) -> None:
 
 def _argument(spelling: str, rest: list[str]) -> str:
     if not rest:
-        raise UsageError(f"option '{spelling}' requires an argument")
+        raise UsageError(_("option '{option}' requires an argument").format(option=spelling))
     return rest.pop(0)
 
 
@@ -125,13 +131,16 @@ def _check(options: Options) -> None:
         return
     jobs = "jobs" in options.values
     if jobs and "cron" in options.flags:
-        raise UsageError(f"with --jobs, silence belongs to a job: write quiet = true into {options.values['jobs']}")
+        raise UsageError(_("with --jobs, silence belongs to a job: write quiet = true into {file}").format(file=options.values["jobs"]))
     if jobs and "ignore_interrupts" in options.flags:
-        raise UsageError("option '--ignore-interrupts' goes with one command: a run of jobs ends by an interrupt")
+        raise UsageError(
+            _("option '{option}' goes with one command: a run of jobs ends by an interrupt").format(option="--ignore-interrupts")
+        )
     if jobs and options.command:
-        raise UsageError(f"--jobs takes its commands from the file: unexpected '{options.command[0]}'")
+        raise UsageError(_("--jobs takes its commands from the file: unexpected '{word}'").format(word=options.command[0]))
     if jobs and options.files:
-        raise UsageError(f"with --jobs, output files belong to a job: write {options.files[0][0]} into {options.values['jobs']}")
+        text = _("with --jobs, output files belong to a job: write {key} into {file}")
+        raise UsageError(text.format(key=options.files[0][0], file=options.values["jobs"]))
     for key in JOBS_ONLY:
         if not jobs and (key in options.flags or key in options.values):
-            raise UsageError(f"option '--{key.replace('_', '-')}' goes with --jobs")
+            raise UsageError(_("option '{option}' goes with --jobs").format(option=f"--{key.replace('_', '-')}"))

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, NoReturn
 
 from ..core.exit import Exit, signal_text
 from ..core.outputs import OUTPUT_KEYS
 from ..engine.command import Command, Outcome
 from ..engine.selectloop import SelectLoop
-from ..errors import CaptureError, CommandNotFoundError, OutputError, SpawnError
+from ..errors import CaptureError, OutputError, SpawnError
 from ..output.file import FileOutput, open_file, truncate_file
 from ..output.spool import SpoolOutput
 from ..output.standard import StandardOutput
 from ..process.group import die_by
-from ..process.spawn import SpawnPlan, reap, spawn
+from ..process.spawn import SpawnPlan, become, reap, spawn
 from ..process.stdio import make_blocking
 from ..transport.datagram import DatagramTransport
 from ..transport.recvmmsg import ReceiveBuffer
 from .status import EX_CANTCREAT, EX_IOERR, EX_NOINPUT, EX_OSERR, EX_UNAVAILABLE
+from .text import _
 
 if TYPE_CHECKING:
     from ..core.contracts import Output
@@ -44,6 +47,7 @@ class _Single:
         self._plan = SpawnPlan(options.command, own_session=False, stdin=True)
         self._outcome: Outcome | None = None
         self._interrupted: int | None = None
+        self._loop: SelectLoop | None = None
         self._file_failed = False
         self._own_output_failed = False
         self._status = 0
@@ -53,29 +57,37 @@ class _Single:
         cron = self._options.cron
         self._set_signals(cron=cron)
         files = self._open_files()
-        if files is None and not cron:
+        if files is None:
             return EX_CANTCREAT
-        standard = SpoolOutput(StandardOutput()) if cron else StandardOutput()
-        outputs: list[Output] = [standard, *(files or [])]
+        if cron:
+            self._catch_signals()
         try:
-            transport = DatagramTransport(ReceiveBuffer())
-        except (CaptureError, OSError) as error:
+            loop, transport = _prepare()
+        except CaptureError as error:
             self._complain(error)
-            for output in outputs:
+            for output in files:
                 output.close()
             return self._run_uncaptured() if cron else EX_UNAVAILABLE
-        with SelectLoop() as loop:
-            if cron:
-                self._catch_signals(loop)
-            command = Command(loop, transport, outputs, self._report, self._done, linger_s=0, rounds=ALONE_ROUNDS)
-            try:
-                command.start(self._plan)
-            except SpawnError as error:
-                command.end_unstarted(_start_status(error), self._failure(error))
+        standard = SpoolOutput(StandardOutput()) if cron else StandardOutput()
+        with loop:
+            self._loop = loop
+            command = Command(loop, transport, [standard, *files], self._report, self._done, linger_s=0, rounds=ALONE_ROUNDS)
+            self._start(command)
+            if self._status and isinstance(standard, SpoolOutput):
+                standard.release()  # a file could not be opened: who reads of that sees the rest, too
             loop.run_until(lambda: self._outcome is not None or self._interrupted is not None)
             if self._outcome is None:
                 command.read_now()
-        return self._finish(standard)
+            return self._finish(standard)
+
+    def _start(self, command: Command) -> None:
+        try:
+            command.start(self._plan)
+        except SpawnError as error:
+            if self._options.cron and error.filename is None:
+                self._become(error)
+            else:
+                command.end_unstarted(_start_status(error), self._failure(error))
 
     def _open_files(self) -> list[FileOutput] | None:
         """All files, so that every failure is reported; None if there was one (in cron mode: what could be opened)."""
@@ -95,7 +107,13 @@ class _Single:
             return None
         for fd, key, path in opened:
             if not OUTPUT_KEYS[key].append:
-                truncate_file(fd, path)
+                try:
+                    truncate_file(fd, path)
+                except OutputError as error:
+                    self._complain(error)
+                    self._status = EX_CANTCREAT
+        if self._status and not self._options.cron:
+            return None
         return [FileOutput(fd, OUTPUT_KEYS[key].stream, path) for fd, key, path in opened]
 
     def _set_signals(self, *, cron: bool) -> None:
@@ -105,23 +123,30 @@ class _Single:
         if not cron:
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # CPython ignores it; a plain program dies by it
 
-    def _catch_signals(self, loop: SelectLoop) -> None:
-        def caught(number: int, _: object) -> None:
-            loop.call_soon_threadsafe(self._interrupt, number)
-
+    def _catch_signals(self) -> None:
         for number in CRON_SIGNALS:
             handler = signal.getsignal(number)
             if handler is signal.SIG_DFL or (number == signal.SIGPIPE and handler is signal.SIG_IGN):
-                signal.signal(number, caught)
+                signal.signal(number, self._caught)
 
-    def _interrupt(self, number: int) -> None:
+    def _caught(self, number: int, _frame: object) -> None:
+        if self._loop is None:  # nothing is captured, so there is nothing to replay
+            self._say_received(number)
+            die_by(number)
+            return
         self._interrupted = self._interrupted or number
+        if self._outcome is None:
+            self._loop.call_soon_threadsafe(int)  # wakes it: it asks for _interrupted
+
+    def _say_received(self, number: int) -> None:
+        received = _("received signal {number}: {name}").format(number=number, name=signal_text(number))
+        _say(f"{self._options.prog}: {received}\n")
 
     def _done(self, outcome: Outcome) -> None:
         self._outcome = outcome
 
     def _report(self, output: Output, error: OSError) -> None:
-        if output.name == StandardOutput.name:
+        if isinstance(output, StandardOutput | SpoolOutput):
             self._own_output_failed = True
         else:
             self._file_failed = True
@@ -132,25 +157,46 @@ class _Single:
         _say(f"{self._options.prog}: {where}{error.strerror}\n")
 
     def _failure(self, error: SpawnError) -> bytes:
-        return os.fsencode(f"{self._options.prog}: {self._command}: {error.strerror}\n")
+        what = "" if error.filename is None else f"{self._command}: "
+        return os.fsencode(f"{self._options.prog}: {what}{error.strerror}\n")
 
     def _run_uncaptured(self) -> int:
+        """Run the command on our own stdout and stderr: all that cron mode can do when nothing can be captured."""
         try:
-            child = spawn(self._plan, 1, 2)
+            exit = reap(spawn(self._plan, 1, 2))
         except SpawnError as error:
-            os.write(2, self._failure(error))
-            return _start_status(error)
-        return self._status or reap(child).status
+            if error.filename is None:
+                self._become(error)
+            _say(os.fsdecode(self._failure(error)))
+            exit = Exit(_start_status(error))
+        self._say_ending(exit)
+        return self._end(exit)
+
+    def _become(self, error: SpawnError) -> NoReturn:
+        """No process can be made: cron mode does not give up, and gives the command its own."""
+        _say(os.fsdecode(self._failure(error)))
+        if self._interrupted is not None:
+            self._say_received(self._interrupted)
+            die_by(self._interrupted)
+        try:
+            become(self._plan)
+        except SpawnError as not_executable:
+            _say(os.fsdecode(self._failure(not_executable)))
+            self._say_ending(Exit(EX_NOINPUT))
+            sys.exit(EX_NOINPUT)
 
     def _finish(self, standard: Output) -> int:
         exit = self._outcome.exit if self._outcome is not None else Exit(0)
+        if self._outcome is not None and self._outcome.error is not None:
+            self._complain(self._outcome.error)
+            self._file_failed = True
         if isinstance(standard, SpoolOutput):
             self._report_cron(standard, exit)
         if self._interrupted is not None:
             die_by(self._interrupted)
-        if self._outcome is not None and self._outcome.error is not None:
-            self._complain(self._outcome.error)
-            self._file_failed = True
+        return self._end(exit)
+
+    def _end(self, exit: Exit) -> int:
         if exit.signal == signal.SIGINT:
             die_by(signal.SIGINT)
         if self._file_failed or (self._own_output_failed and not self._options.cron):
@@ -160,17 +206,48 @@ class _Single:
     def _report_cron(self, spool: SpoolOutput, exit: Exit) -> None:
         if self._interrupted is not None:
             spool.release()
-            _say(f"{self._options.prog}: received signal {self._interrupted}: {signal_text(self._interrupted)}\n")
-        if self._outcome is not None and (not spool.silent or self._interrupted is not None):
-            _say(f"{self._options.prog}: {exit.describe(self._command)}\n")
+            self._say_received(self._interrupted)
+        if self._outcome is not None and not (spool.silent and self._interrupted is None and self._outcome.error is None):
+            self._say_ending(exit)
+
+    def _say_ending(self, exit: Exit) -> None:
+        _say(f"{self._options.prog}: {_ending(self._command, exit)}\n")
+
+
+def _prepare() -> tuple[SelectLoop, DatagramTransport]:
+    """All that a capture needs. A signal that ends us waits until the directory of the sockets is gone again.
+
+    Raises CaptureError.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        with contextlib.ExitStack() as undo:
+            loop = undo.enter_context(SelectLoop())
+            transport = DatagramTransport(ReceiveBuffer())
+            undo.pop_all()
+            return loop, transport
+    except CaptureError:
+        raise
+    except OSError as error:
+        raise CaptureError(error.errno, f"socket: {error.strerror}") from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _ending(command: str, exit: Exit) -> str:
+    """Exit.describe() in the user's language."""
+    if exit.signal is None:
+        return _("{command}: exited with status {status}").format(command=command, status=exit.returncode)
+    text = _("{command}: process terminated by signal {number}: {name}")
+    if exit.core_dumped:
+        text = _("{command}: process terminated by signal {number}: {name} (core dumped)")
+    return text.format(command=command, number=exit.signal, name=signal_text(exit.signal))
 
 
 def _start_status(error: SpawnError) -> int:
-    return EX_NOINPUT if isinstance(error, CommandNotFoundError | PermissionError) or error.errno in _NOT_RUNNABLE else EX_OSERR
-
-
-_NOT_RUNNABLE = frozenset({2, 8, 13, 20, 21, 36, 40})  # ENOENT ENOEXEC EACCES ENOTDIR EISDIR ENAMETOOLONG ELOOP
+    return EX_OSERR if error.filename is None else EX_NOINPUT
 
 
 def _say(text: str) -> None:
-    os.write(2, os.fsencode(text))
+    with contextlib.suppress(OSError):  # where it could be said that nothing can be said, nothing can be said
+        os.write(2, os.fsencode(text))

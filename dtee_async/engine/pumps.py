@@ -43,7 +43,7 @@ class Client(Protocol):
         ...
 
 
-def _pipe() -> tuple[int, int]:
+def open_pipe() -> tuple[int, int]:
     """A pipe whose write end does not block; of the default size: larger ones eat a limit that all programs of the user share."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(writer, False)
@@ -92,7 +92,7 @@ class ThreadedFile(OpenFile):
         self._loop = loop
 
     def connect(self, client: Client) -> int:
-        reader, writer = _pipe()
+        reader, writer = open_pipe()
         arguments = client, reader, self.take()
         threading.Thread(target=self._run, args=arguments, name=f"dtee-async {client.name}", daemon=True).start()
         return writer
@@ -123,17 +123,15 @@ class PumpProcess:
         """A destination for an open file that it takes over, or (None) for a FIFO, opened by the pump: opening one waits for a reader."""
         return ProcessFile(self, fd, path)
 
-    def attach(self, client: Client, fd: int | None, path: str) -> int:
-        """Have the file written by the process, which takes over the fd; the pipe to write to."""
+    def attach(self, client: Client, reader: int, fd: int | None, path: str) -> None:
+        """Have what comes out of the pipe written by the process, which takes over both fds. Raises OSError if there can be none."""
         if self._control is None:
             self._control = self._start()
         self._serial += 1
         self._clients[self._serial] = client
-        reader, writer = _pipe()
         request = pump_program.REQUEST.pack(self._serial) + (os.fsencode(path) if fd is None else b"")
         self._requests.append((request, [reader] if fd is None else [reader, fd]))
         self._send_requests()
-        return writer
 
     def _send_requests(self) -> None:
         """Send as many requests as the process takes; when many jobs start at once, it may still be starting itself."""
@@ -237,8 +235,15 @@ class ProcessFile(OpenFile):
         self._client: Client | None = None
 
     def connect(self, client: Client) -> int:
-        self._client = client
-        return self._pumps.attach(client, None if self._fd is None else self.take(), self._path)
+        reader, writer = open_pipe()
+        try:
+            self._pumps.attach(client, reader, self._fd, self._path)
+        except OSError:
+            os.close(reader)
+            os.close(writer)
+            raise
+        self._client, self._fd = client, None
+        return writer
 
     def close(self) -> None:
         super().close()

@@ -53,16 +53,51 @@ def send_each(fd: int, views: Iterable[Chunk]) -> None:
                 os.write(fd, whole[begin : begin + PIECE_BYTES])
 
 
-class NonBlockingWriter:
+class _Holder:
+    """Holds what an fd does not take now, in order; each entry for one of the owner's fds."""
+
+    def __init__(self) -> None:
+        self._held: deque[tuple[int, memoryview]] = deque()
+        self.held_bytes = 0
+
+    def _send(self, index: int, view: memoryview) -> int:
+        """Bytes that went; raises BlockingIOError when none did."""
+        raise NotImplementedError
+
+    def _hold(self, index: int, data: Chunk) -> None:
+        self._held.append((index, memoryview(data)))
+        self.held_bytes += len(data)
+
+    def flush(self) -> bool:
+        """Write what is held, as far as it goes. True when nothing is held any more; raises OSError and drops it."""
+        held = self._held
+        try:
+            while held:
+                index, view = held[0]
+                count = self._send(index, view)
+                self.held_bytes -= count
+                if count == len(view):
+                    held.popleft()
+                else:
+                    held[0] = index, view[count:]
+        except BlockingIOError:
+            return False
+        except OSError:
+            held.clear()
+            self.held_bytes = 0
+            raise
+        return True
+
+
+class NonBlockingWriter(_Holder):
     """Writes to an fd that it owns and that does not block, and holds what did not fit.
 
     What is held was copied; what is given is used only during the call.
     """
 
     def __init__(self, fd: int) -> None:
+        super().__init__()
         self._fd = fd
-        self._held: deque[memoryview] = deque()
-        self.held_bytes = 0
 
     def fileno(self) -> int:
         return self._fd
@@ -78,28 +113,11 @@ class NonBlockingWriter:
                 written = os.writev(self._fd, views)
             if written == size_bytes:
                 return True
-        self._held.append(memoryview(b"".join(views))[written:])
-        self.held_bytes += size_bytes - written
+        self._hold(0, memoryview(b"".join(views))[written:])
         return self.flush()
 
-    def flush(self) -> bool:
-        """Write what is held, as far as it goes. True when nothing is held any more; raises OSError and drops it."""
-        held = self._held
-        try:
-            while held:
-                count = os.write(self._fd, held[0])
-                self.held_bytes -= count
-                if count == len(held[0]):
-                    held.popleft()
-                else:
-                    held[0] = held[0][count:]
-        except BlockingIOError:
-            return False
-        except OSError:
-            held.clear()
-            self.held_bytes = 0
-            raise
-        return True
+    def _send(self, index: int, view: memoryview) -> int:
+        return os.write(self._fd, view)
 
     def close(self) -> int:
         """Close the fd; the bytes that were still held."""
@@ -107,7 +125,7 @@ class NonBlockingWriter:
         return self.held_bytes
 
 
-class SocketWriter:
+class SocketWriter(_Holder):
     """Sends buffers on sockets that it owns, in one order over all of them, and holds what did not fit.
 
     With MSG_DONTWAIT, because a socket's O_NONBLOCK flag is shared with other programs, and cannot
@@ -115,9 +133,8 @@ class SocketWriter:
     """
 
     def __init__(self, fds: Sequence[int]) -> None:
+        super().__init__()
         self._sockets = [socket.socket(fileno=fd) for fd in fds]
-        self._held: deque[tuple[int, memoryview]] = deque()
-        self.held_bytes = 0
 
     def fileno(self) -> int:
         """What to poll: who waits for one of them waits for the same receiver."""
@@ -129,32 +146,12 @@ class SocketWriter:
         Raises OSError; what it held is dropped then.
         """
         for view in views:
-            self._held.append((index, memoryview(view)))
-            self.held_bytes += len(view)
+            self._hold(index, view)
         return self.flush()
 
-    def flush(self) -> bool:
-        """Send what is held, as far as it goes. True when nothing is held any more; raises OSError and drops it."""
-        held = self._held
-        try:
-            while held:
-                index, view = held[0]
-                count = self._send(self._sockets[index], view)
-                self.held_bytes -= count
-                if count == len(view):
-                    held.popleft()
-                else:
-                    held[0] = index, view[count:]
-        except BlockingIOError:
-            return False
-        except OSError:
-            held.clear()
-            self.held_bytes = 0
-            raise
-        return True
-
-    def _send(self, to: socket.socket, view: memoryview) -> int:
-        """Bytes that went; of a datagram that is too large for its receiver, the first piece."""
+    def _send(self, index: int, view: memoryview) -> int:
+        """A datagram goes whole or, if it is too large for its receiver, its first piece."""
+        to = self._sockets[index]
         try:
             return to.send(view, socket.MSG_DONTWAIT)
         except OSError as error:

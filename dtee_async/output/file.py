@@ -48,6 +48,7 @@ class FileOutput:
         self._fd = fd
         self._stream = stream
         self._failing = False
+        self._flow: Flow | None = None
 
     def open(self, flow: Flow) -> None:
         self._flow = flow
@@ -60,13 +61,19 @@ class FileOutput:
             write_all(self._fd, chunks, size_bytes)
             self._failing = False
         except OSError as error:
-            if not self._failing:
-                self._failing = True
-                self._flow.report(error)
+            self._fail(error)
+
+    def _fail(self, error: OSError) -> None:
+        if not self._failing and self._flow is not None:
+            self._failing = True
+            self._flow.report(error)
 
     def end(self, exit: Exit) -> None:
         """Nothing is held."""
 
     def close(self) -> int:
-        os.close(self._fd)
+        try:
+            os.close(self._fd)
+        except OSError as error:  # where a network filesystem tells of writes that failed
+            self._fail(error)
         return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from errno import EIO
 from typing import TYPE_CHECKING
 
 from ..core.batch import Batch
@@ -81,7 +82,7 @@ class SpoolOutput:
         """Replay as fast as the inner output takes it; we are full as long as that goes on."""
         while self._replaying and not self._inner_paused:
             assert self._file is not None
-            data = os.pread(self._file, min(REPLAY_BYTES, self._size_bytes - self._replayed_bytes), self._replayed_bytes)
+            data = self._read_back(self._file)
             self._replayed_bytes += len(data)
             self._inner.write(Batch([data], [len(data)], bytes([Stream.STDOUT])))
         if not self._inner_paused and self._held is not None:
@@ -94,6 +95,18 @@ class SpoolOutput:
             self._flow.pause()
         else:
             self._flow.resume()
+
+    def _read_back(self, file: int) -> bytes:
+        """The next piece of the file; nothing more if that fails, which is reported."""
+        try:
+            data = os.pread(file, min(REPLAY_BYTES, self._size_bytes - self._replayed_bytes), self._replayed_bytes)
+            if data:
+                return data
+            raise OSError(EIO, os.strerror(EIO))  # noqa: TRY301 - somebody cut it
+        except OSError as error:
+            self._replayed_bytes = self._size_bytes
+            self._flow.report(OutputError(error.errno, f"spool: {error.strerror}", self.name))
+            return b""
 
     def inner_paused(self) -> None:
         self._inner_paused = True
@@ -115,6 +128,7 @@ class SpoolOutput:
         if self._file is not None:
             os.close(self._file)
         left = 0 if self.silent else self._size_bytes - self._replayed_bytes
+        self._size_bytes = self._replayed_bytes = 0  # a release that comes now comes too late
         held = self._held.size_bytes if self._held is not None else 0
         return left + held + self._inner.close()
 

@@ -6,8 +6,8 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
-from errno import ECHILD, EINVAL, ENOEXEC
-from typing import NamedTuple
+from errno import ECHILD, EINVAL, ENOENT, ENOEXEC
+from typing import NamedTuple, NoReturn
 
 from ..core.exit import Exit, exit_from_wait
 from ..errors import CommandNotFoundError, SpawnError, UnknownExitStatusError
@@ -39,16 +39,17 @@ def spawn(plan: SpawnPlan, stdout: int, stderr: int) -> Child:
     """Start the command with these fds as its stdout and stderr; vfork(2) inside, so no Python runs in the child.
 
     Raises CommandNotFoundError or SpawnError, whose ``filename`` says whether it was the command or
-    its working directory; UnknownExitStatusError when it was over, and reaped, before we could look.
+    its working directory (None: no process could be made); UnknownExitStatusError when it was over, and reaped, before we could look.
     """
     try:
+        _refuse_nothing(plan)
         try:
             process = _popen(plan, list(plan.argv), stdout, stderr)
         except OSError as error:
             if error.errno != ENOEXEC:
                 raise
             # A script without a `#!` line is a shell script, for execvp(3) as for the shell.
-            process = _popen(plan, ["/bin/sh", *plan.argv], stdout, stderr)
+            process = _popen(plan, ["/bin/sh", _found(plan), *plan.argv[1:]], stdout, stderr)
     except (OSError, ValueError) as error:
         raise _spawn_error(error, plan) from error
     # We reap by ourselves, for the resource usage: Popen must not wait for this pid again, ever.
@@ -79,9 +80,42 @@ def _popen(plan: SpawnPlan, argv: list[str], stdout: int, stderr: int) -> subpro
 def _spawn_error(error: OSError | ValueError, plan: SpawnPlan) -> SpawnError:
     if not isinstance(error, OSError):
         return SpawnError(EINVAL, f"cannot be started: {error}", plan.argv[0])
-    filename = plan.argv[0] if error.filename is None else os.fsdecode(error.filename)
+    if error.filename is None:
+        return SpawnError(error.errno, f"fork: {error.strerror}")
+    filename = os.fsdecode(error.filename)
     kind = CommandNotFoundError if isinstance(error, FileNotFoundError) and filename == plan.argv[0] else SpawnError
     return kind(error.errno, error.strerror, filename)
+
+
+def become(plan: SpawnPlan) -> NoReturn:
+    """Run the command of the plan in this process, with its environment and directory as they are. Raises SpawnError."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)  # CPython ignores them; what is caught is the default again by itself
+    try:
+        _refuse_nothing(plan)
+        try:
+            os.execvp(plan.argv[0], list(plan.argv))  # noqa: S606 - running what the user wrote is what we are for
+        except OSError as error:
+            if error.errno != ENOEXEC:
+                raise
+            os.execv("/bin/sh", ["/bin/sh", _found(plan), *plan.argv[1:]])  # noqa: S606
+    except OSError as error:
+        raise SpawnError(error.errno, error.strerror, plan.argv[0]) from error
+
+
+def _refuse_nothing(plan: SpawnPlan) -> None:
+    """An empty name is not there, for execvp(3); CPython would find the folders of PATH by it."""
+    if not plan.argv[0]:
+        raise FileNotFoundError(ENOENT, os.strerror(ENOENT), "")
+
+
+def _found(plan: SpawnPlan) -> str:
+    """Where execvp(3) found a script that has no interpreter: the shell would not look for it in PATH."""
+    name = plan.argv[0]
+    if "/" in name:
+        return name
+    candidates = (os.path.join(folder, name) for folder in os.get_exec_path(plan.environment))
+    return next((path for path in candidates if os.path.isfile(path) and os.access(path, os.X_OK)), name)
 
 
 def reap(child: Child) -> Exit:

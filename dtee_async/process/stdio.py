@@ -1,7 +1,8 @@
-"""Owns our own standard streams as we were given them: closed ones are filled, non-blocking ones made blocking."""
+"""Owns what a program is given at its start, streams and environment: what has to be mended before anything else, or undone."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 
@@ -22,3 +23,12 @@ def make_blocking() -> None:
     """Clear O_NONBLOCK on stdout and stderr: for a program that has them for itself, as dtee does it."""
     for fd in (1, 2):
         os.set_blocking(fd, True)
+
+
+def forget_coercion() -> None:
+    """Take out of the environment what CPython put there: in the C locale it sets LC_CTYPE, and commands would inherit it (PEP 538)."""
+    if "UTF-8" not in os.environ.get("LC_CTYPE", ""):
+        return
+    with contextlib.suppress(OSError), open("/proc/self/environ", "rb") as file:
+        if not any(variable.startswith(b"LC_CTYPE=") for variable in file.read().split(b"\0")):
+            del os.environ["LC_CTYPE"]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..transport.recvmmsg import ReceiveBuffer
 
 GRACE_S = 10.0
+LAST_WORDS = 0.75
 EX_NOINPUT, EX_UNAVAILABLE, EX_OSERR, EX_IOERR = 66, 69, 71, 74
 
 
@@ -49,7 +50,7 @@ class Supervisor:
         self.stopped_by: int | None = None
         """The signal that stopped the run."""
         self.deadline_s = 0.0
-        """When a stop has to be over, on the loop's clock."""
+        """Until when our own output may go on after a stop, on the loop's clock: a stuck terminal must not use up the grace period."""
         self._loop = loop
         self._buffer = buffer
         self._jobs = jobs
@@ -72,7 +73,7 @@ class Supervisor:
     def stop(self, number: int) -> None:
         """End every job: TERM, the grace period, KILL. Called again: KILL at once."""
         now = self._stopping.is_set()
-        self.deadline_s = anyio.current_time() + (0 if now else self._grace_s)
+        self.deadline_s = anyio.current_time() + (0 if now else self._grace_s * LAST_WORDS)
         if self.stopped_by is None:
             self.stopped_by = number
         if not self._now.is_set():

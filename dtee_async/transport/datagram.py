@@ -53,7 +53,10 @@ class DatagramTransport:
         self._stamped = stamped
         self._limit = 1
         self._senders: dict[Stream, socket.socket] = {}
-        self._receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            self._receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        except OSError as error:
+            raise CaptureError(error.errno, f"socket: {error.strerror}") from error
         self._fd = self._receiver.fileno()
         try:
             self._path = _private_directory()

@@ -281,13 +281,15 @@ def test_a_stuck_reader_of_our_stdout_stops_nobody_else_and_what_it_missed_is_co
 @pytest.mark.parametrize("reader_comes", [True, False])
 def test_a_fifo_that_nobody_reads_yet_holds_only_its_own_job(jobs, tmp_path, reader_comes):
     os.mkfifo(tmp_path / "fifo")
-    text = '[jobs.held]\ncommand = "seq 100000"\nout_append = "fifo"\nquiet = true\n[jobs.free]\ncommand = "seq 3; echo ready"\n'
+    text = '[jobs.held]\ncommand = "seq 10; echo >written; seq 11 100000"\nout_append = "fifo"\nquiet = true\n[jobs.free]\ncommand = "seq 3; echo ready"\n'
     child = jobs.popen(text, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert [child.stdout.readline() for _ in range(4)][-1] == b"free | ready\n"
     if reader_comes:
         assert (tmp_path / "fifo").read_bytes() == b"".join(b"%d\n" % i for i in range(1, 100_001))
         assert finish(child).returncode == 0
     else:
+        while not (tmp_path / "written").exists():
+            pass
         child.send_signal(signal.SIGINT)
         while b"stopping all jobs" not in child.stderr.readline():
             pass
@@ -369,3 +371,17 @@ def test_twenty_jobs_at_once_lose_nothing_and_keep_every_order(jobs, tmp_path, p
     assert done.returncode == 0
     for i in range(20):
         assert tuple((tmp_path / f"{i}.{kind}").read_bytes() for kind in "coe") == random_writes(i, 500, 100_000)
+
+
+@pytest.mark.parametrize("limit", [16, 24, 32, 48, 64, 100])
+def test_too_few_fds_are_said_and_never_a_crash_or_a_hang(jobs, tmp_path, limit):
+    table = '[jobs.j{i}]\ncommand = "echo {i}"\ncombined_overwrite = "{i}.c"\nout_overwrite = "{i}.o"\n'
+    jobs.write("".join(table.format(i=i) for i in range(12)))
+    words = ["sh", "-c", f'ulimit -n {limit}; exec "$@"', "sh", *jobs.words()]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, timeout=30)
+    assert b"Traceback" not in done.stderr
+    assert b"internal error" not in done.stderr
+    if done.returncode:
+        assert b"Too many open files" in done.stderr
+    else:
+        assert all((tmp_path / f"{i}.c").read_text() == f"{i}\n" for i in range(12))

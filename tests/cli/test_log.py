@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from dtee_async.cli.log import COLOURS, ERROR, INFO, WARNING, Log, prefixes, use_colour
 from dtee_async.core.exit import Exit
+from dtee_async.engine.fanin import FanIn
 from dtee_async.engine.pumps import PumpProcess
 from dtee_async.engine.selectloop import SelectLoop
-from dtee_async.engine.terminal import FanIn
 from dtee_async.process.group import Member
 from dtee_async.supervisor import events
 

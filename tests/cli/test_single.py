@@ -156,3 +156,9 @@ def test_three_deep_is_exact(cli, tmp_path, programs, random_writes):
     done = cli("cronty-async", "-C", "d", *inner)
     assert (done.stdout, done.stderr) == (out, err + b"cronty-async: dtee-async: exited with status 0\n")
     assert all((tmp_path / name).read_bytes() == combined for name in "abcd")
+
+
+@pytest.mark.parametrize("environment", [{}, {"A": "b"}, {"LC_CTYPE": "C.UTF-8"}, {"LC_ALL": "C"}])
+def test_the_environment_is_the_one_that_we_were_given(environment):
+    done = subprocess.run([BIN / "dtee-async", "/usr/bin/env"], capture_output=True, env=environment)
+    assert dict(line.split("=", 1) for line in done.stdout.decode().splitlines()) == environment

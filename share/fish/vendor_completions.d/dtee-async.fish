@@ -1,0 +1,33 @@
+# Made from dtee_async/cli/options.py by 'make share': change that.
+
+function __dtee_async_command --description 'the command on the command line, and what follows'
+    set -l words (commandline -opc) (commandline -ct)
+    set -e words[1]
+    argparse -s o/out-append=+ O/out-overwrite=+ e/err-append=+ E/err-overwrite=+ c/combined-append=+ C/combined-overwrite=+ i/ignore-interrupts q/cron jobs= check log-format= loop= h/help V/version -- $words 2>/dev/null
+    or return
+    set -q argv[1]
+    and not string match -q -- '-*' $argv[1]
+    or return
+    string join0 -- $argv
+    return 0
+end
+
+function __dtee_async_complete_command
+    __fish_complete_subcommand --commandline (__dtee_async_command | string split0)
+end
+
+complete -c dtee-async -x -n '__dtee_async_command >/dev/null' -a '(__dtee_async_complete_command)'
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -s o -l out-append -d 'append standard output to FILE' -r -F
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -s O -l out-overwrite -d 'write standard output to FILE' -r -F
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -s e -l err-append -d 'append standard error to FILE' -r -F
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -s E -l err-overwrite -d 'write standard error to FILE' -r -F
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -s c -l combined-append -d 'append both, in order, to FILE' -r -F
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -s C -l combined-overwrite -d 'write both, in order, to FILE' -r -F
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -s i -l ignore-interrupts -d 'ignore interrupt signals; the command still gets its own'
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -s q -l cron -d 'be silent unless the command writes to standard error or fails'
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l jobs -d 'run all commands of a TOML file at once' -r -F
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l check -d 'with --jobs: check the file and run nothing'
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l log-format -d 'with --jobs: console (default) or json' -x -a 'console json'
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l loop -d 'with --jobs: the event loop, uvloop (default) or asyncio' -x -a 'uvloop asyncio'
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -s h -l help -d 'show this and exit'
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -s V -l version -d 'show the version and exit'
