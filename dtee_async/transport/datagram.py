@@ -133,7 +133,7 @@ class DatagramTransport:
         if not known:
             batch = self._without_strangers(batch)
         if self._limit != buffer.slots or batch.size_bytes > SMALL_BATCH_BYTES:
-            largest = max(batch.lengths) or 1
+            largest = max(batch.lengths, default=0) or 1
             self._limit = max(1, min(self._limit * 2, BATCH_BYTES // largest, buffer.slots))
         return batch
 

@@ -316,9 +316,17 @@ def test_a_path_too_long_for_a_socket_address_is_a_clear_message_with_69(cli, tm
     assert list(folder.iterdir()) == []
 
 
-def test_a_datagram_from_another_socket_is_ignored(cli, failing):
-    done = cli("bash", "-c", "echo good; echo evil >&77; echo again", env=failing(STRANGER_FD=77))
+def test_a_datagram_from_another_socket_is_ignored_among_others(cli, failing):
+    # We are stopped meanwhile, so that what we find is one write, and then a batch of two: the stranger's and the command's.
+    script = "kill -STOP $PPID; echo good; echo evil >&77; echo again; kill -CONT $PPID"
+    done = cli("bash", "-c", script, env=failing(STRANGER_FD=77))
     assert (done.returncode, done.stdout, done.stderr) == (0, b"good\nagain\n", b"")
+
+
+def test_a_datagram_from_another_socket_is_ignored_alone(cli, failing):
+    script = "kill -STOP $PPID; echo evil >&77; kill -CONT $PPID; exit 3"
+    done = cli("bash", "-c", script, env=failing(STRANGER_FD=77))
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"", b"")
 
 
 def test_after_the_start_no_path_exists(cli):

@@ -106,6 +106,8 @@ def test_a_stranger_that_connected_in_time_is_ignored(name):
         strangers[0].send(b"not ours")
         os.write(out, b"ours 2")
         assert [write.data for write in received(transport)] == [b"ours 1", b"ours 2"]
+        strangers[0].send(b"alone")
+        assert received(transport) == []
         os.write(transport.child_fds[Stream.STDERR], b"3")
         assert [(write.stream, write.data) for write in received(transport)] == [(Stream.STDERR, b"3")]
     transport.close()
