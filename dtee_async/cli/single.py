@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -36,6 +37,7 @@ CRON_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
 
 def run_single(options: Options) -> int:
     """Run the command of the options; the exit status, unless we have to die by a signal."""
+    gc.disable()  # the path of a write makes no cycles (a test says so), and looking for them is some percent of its cost
     make_blocking()
     return _Single(options).run()
 

@@ -1,5 +1,6 @@
 """One command from spawn to outcome."""
 
+import gc
 import os
 import signal
 
@@ -9,6 +10,7 @@ from dtee_async.core.write import Stream
 from dtee_async.engine.command import Command, Phase
 from dtee_async.engine.selectloop import SelectLoop
 from dtee_async.errors import CaptureError, CommandNotFoundError
+from dtee_async.output.file import FileOutput, open_file
 from dtee_async.process.group import signal_group
 from dtee_async.process.spawn import SpawnPlan
 from dtee_async.testing import RecordingOutput, ScriptedTransport, batch_of
@@ -60,6 +62,23 @@ def test_lingering_gets_the_tail_of_a_process_substitution():
     assert output.data() == b"> one\n> two\n"
     assert not outcome.writers_left
     assert outcome.duration_s < 5
+
+
+def test_the_path_of_a_write_makes_no_cyclic_garbage(programs, tmp_path):
+    files = [FileOutput(open_file(str(tmp_path / str(stream)), append=False), stream, "file") for stream in (*Stream, None)]
+    done = []
+    with SelectLoop() as loop:
+        command = Command(loop, DatagramTransport(ReceiveBuffer()), files, lambda *_: None, done.append, linger_s=0)
+        gc.collect()
+        gc.disable()
+        try:
+            command.start(SpawnPlan([str(programs / "writes"), "5000", "64", "3"]))
+            loop.run_until(lambda: bool(done))
+            garbage = gc.collect()
+        finally:
+            gc.enable()
+    assert (tmp_path / "None").stat().st_size == 5000 * 64
+    assert garbage < 100  # the start of a process leaves some; a cycle a batch would leave hundreds
 
 
 def test_a_writer_that_stays_is_said_and_is_not_waited_for_longer_than_agreed():
