@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Sequence
 from errno import EMSGSIZE
@@ -53,16 +54,16 @@ def send_each(fd: int, views: Iterable[Chunk]) -> None:
                 os.write(fd, whole[begin : begin + PIECE_BYTES])
 
 
-class _Holder:
+class _Holder(ABC):
     """Holds what an fd does not take now, in order; each entry for one of the owner's fds."""
 
     def __init__(self) -> None:
         self._held: deque[tuple[int, memoryview]] = deque()
         self.held_bytes = 0
 
+    @abstractmethod
     def _send(self, index: int, view: memoryview) -> int:
         """Bytes that went; raises BlockingIOError when none did."""
-        raise NotImplementedError
 
     def _hold(self, index: int, data: Chunk) -> None:
         self._held.append((index, memoryview(data)))
