@@ -10,20 +10,21 @@ from datetime import UTC, datetime
 import anyio
 from anyio.lowlevel import RunVar
 
+from .core.capture import CaptureSpec
 from .core.contracts import Output
 from .core.outputs import output_files
 from .core.result import Result
 from .core.spec import JobSpec
+from .engine.captures import Captures
 from .errors import CommandFailedError, LoopError, OutputError
 from .output.memory import MemoryOutput
 from .supervisor.files import open_in_host
 from .supervisor.job import Job
 from .supervisor.supervisor import GRACE_S, close_all
-from .transport.recvmmsg import ReceiveBuffer
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
-_receive_buffer: RunVar[ReceiveBuffer] = RunVar("dtee_async_receive_buffer")
+_captures: RunVar[Captures] = RunVar("dtee_async_captures")
 
 
 async def run(
@@ -37,14 +38,23 @@ async def run(
     err_overwrite: Paths = (),
     combined_append: Paths = (),
     combined_overwrite: Paths = (),
+    capture: str = "auto",
+    watch_fds: str = "1-2",
+    no_new_privs: bool = False,
+    stderr_apart: bool = False,
+    wait_for: str = "exit",
+    linger_s: float | None = None,
     check: bool = False,
     grace_s: float = GRACE_S,
 ) -> Result:
     """Run a command and keep every write it makes, in order; its stdin is /dev/null, its session its own.
 
     ``command``: an argument vector, or a string for the shell. ``environment`` is added to ours.
-    The six output keys copy a stream, or both in order, to files. Cancelling ends the whole process
-    group (TERM, ``grace_s`` seconds, KILL), and the files get all that was captured.
+    The six output keys copy a stream, or both in order, to files. ``capture`` is the capture mode,
+    with ``watch_fds``, ``no_new_privs`` and ``stderr_apart`` as in a jobs file; the result says which
+    it was and what it promises. ``wait_for``: the command's ``exit``, after which ``writers`` that it
+    left are listened to for ``linger_s`` (1 s), or the last of them (an hour). Cancelling ends the
+    whole process group (TERM, ``grace_s`` seconds, KILL), and the files get all that was captured.
 
     Raises ConfigError, OutputError, CaptureError, SpawnError (CommandNotFoundError, which is a
     FileNotFoundError, when there is no such program), UnknownExitStatusError; with ``check``,
@@ -68,6 +78,9 @@ async def run(
                 }
             )
         ),
+        capture=CaptureSpec(capture, watch_fds, no_new_privs, stderr_apart=stderr_apart),
+        wait_for=wait_for,
+        linger_s=linger_s,
     )
     memory = MemoryOutput()
     errors: list[OSError] = []
@@ -77,7 +90,7 @@ async def run(
 
     outputs: list[Output] = [memory, *open_in_host(spec.outputs, loop)]
     try:
-        job = Job(loop, _buffer(), spec, outputs, report)
+        job = Job(loop, _captures_of_loop(), spec, outputs, report)
     except BaseException:
         close_all(outputs)
         raise
@@ -96,7 +109,10 @@ async def run(
         spec.title,
         outcome.exit,
         memory.captured(),
-        exact=job.exact,
+        mode=job.capturing.transport.mode,
+        exact=job.capturing.transport.exact,
+        lossless=job.lossless,
+        reason=job.loss or job.capturing.reason,
         writers_left=outcome.writers_left,
         started=started,
         duration_s=outcome.duration_s,
@@ -115,14 +131,14 @@ def _running_loop() -> asyncio.AbstractEventLoop:
         ) from error
 
 
-def _buffer() -> ReceiveBuffer:
-    """The receive buffer of this loop: one for all jobs, gone with the loop."""
+def _captures_of_loop() -> Captures:
+    """What all captures of this loop share, gone with the loop."""
     try:
-        return _receive_buffer.get()
+        return _captures.get()
     except LookupError:
-        buffer = ReceiveBuffer()
-        _receive_buffer.set(buffer)
-        return buffer
+        captures = Captures()
+        _captures.set(captures)
+        return captures
 
 
 def _paths(value: Paths) -> list[str]:

@@ -170,7 +170,7 @@ def zsh_specs(option: Option) -> Iterator[str]:
     action = f"({' '.join(option.choices)})" if option.choices else "_files"
     value = f":{option.metavar}:{action}" if option.metavar else ""
     every = " ".join(spellings(option))
-    before = "*" if option.repeats else "(- : *)" if option.key in ("help", "version") else f"({every})"
+    before = "*" if option.repeats else "(- : *)" if option.key in ("help", "version", "doctor") else f"({every})"
     for spelling in spellings(option):
         mark = ("=" if spelling.startswith("--") else "+") if option.metavar else ""
         yield shlex.quote(f"{before}{spelling}{mark}[{help}]{value}")

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import hashlib
 import os
+import pty
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import uvloop
@@ -21,6 +28,7 @@ from dtee_async.testing import open_fds
 PROGRAMS = Path(__file__).parent / "programs"
 BIN = Path(sys.executable).parent
 LOOPS = ("asyncio", "uvloop")
+CAPTURE_MODES = ("ordered", "turnstile", "pipe")
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -85,7 +93,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the compiled C programs."""
     folder = tmp_path_factory.mktemp("programs")
     for source in PROGRAMS.glob("*.c"):
-        subprocess.run(["cc", "-O2", "-Wall", "-Werror", "-o", folder / source.stem, source], check=True)
+        subprocess.run(["cc", "-O2", "-Wall", "-Werror", "-pthread", "-o", folder / source.stem, source], check=True)
     return folder
 
 
@@ -101,6 +109,28 @@ def random_writes(programs: Path) -> Callable[[int, int, int], tuple[bytes, byte
         return shell("2>&1"), shell("2>/dev/null"), shell("2>&1 >/dev/null")
 
     return expected
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """parity/preload.c, compiled: calls fail as the environment says."""
+    path = tmp_path_factory.mktemp("preload") / "preload.so"
+    subprocess.run(
+        ["cc", "-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o", path, Path(__file__).parent / "parity" / "preload.c", "-ldl"],
+        check=True,
+    )
+    return path
+
+
+@pytest.fixture
+def failing(library: Path) -> Callable[..., dict[str, str]]:
+    """An environment in which a call fails; see parity/preload.c."""
+
+    def environment(call: str = "", errno: int = 0, **more: object) -> dict[str, str]:
+        words = {"LD_PRELOAD": library, "FAIL_CALL": call, "FAIL_ERRNO": errno} | more
+        return os.environ | {key: str(value) for key, value in words.items()}
+
+    return environment
 
 
 Cli = Callable[..., subprocess.CompletedProcess[bytes]]
@@ -126,7 +156,113 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
     return run
 
 
+class Flood(NamedTuple):
+    """What came through a supervisor whose own stdout was read slowly, and its resident memory at each megabyte."""
+
+    size_bytes: int
+    sha256: str
+    rss_bytes: list[int]
+    returncode: int
+
+
+@pytest.fixture
+def slowly_read(tmp_path: Path) -> Callable[..., Flood]:
+    """Run ``dtee-async`` and take 10 ms for each megabyte that it writes."""
+
+    def read(*words: object) -> Flood:
+        digest, size_bytes, samples = hashlib.sha256(), 0, []
+        with subprocess.Popen([BIN / "dtee-async", *map(str, words)], stdout=subprocess.PIPE, cwd=tmp_path) as process:
+            assert process.stdout is not None
+            while data := process.stdout.read(1 << 20):
+                digest.update(data)
+                size_bytes += len(data)
+                samples.append(_rss_bytes(process.pid))
+                time.sleep(0.01)  # the slowness
+        return Flood(size_bytes, digest.hexdigest(), samples, process.returncode)
+
+    return read
+
+
+def _rss_bytes(pid: int) -> int:
+    """0 for a process that has ended."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+@pytest.fixture(params=CAPTURE_MODES)
+def capture_mode(request: pytest.FixtureRequest) -> str:
+    """For what has to hold in every capture mode."""
+    return request.param
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Callable[[str], Path]:
+    """Make a FIFO: who opens it waits for the other side, and so two processes meet."""
+
+    def make(name: str) -> Path:
+        os.mkfifo(tmp_path / name)
+        return tmp_path / name
+
+    return make
+
+
 @pytest.fixture(params=LOOPS)
 def loop_name(request: pytest.FixtureRequest) -> str:
     """For the command line: --loop."""
     return request.param
+
+
+class Terminal:
+    """A pseudo-terminal that is the controlling one of the process started on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.shown = b""
+        self.child: subprocess.Popen[bytes] | None = None
+        self.ours, self._theirs = pty.openpty()
+
+    def start(self, *words, **options):
+        def take_terminal():
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+        settings = {"stdin": self._theirs, "stdout": self._theirs, "stderr": self._theirs, "cwd": self.folder, "start_new_session": True}
+        self.child = subprocess.Popen([*map(str, words)], preexec_fn=take_terminal, **(settings | options))
+        os.close(self._theirs)
+        self._theirs = None
+        return self
+
+    def type(self, data):
+        os.write(self.ours, data)
+
+    def read_until(self, pattern, after=0):
+        """Everything shown, when the pattern has been; the end of the match."""
+        while not (match := re.compile(pattern).search(self.shown, after)):
+            self.shown += os.read(self.ours, 65536).replace(b"\r\n", b"\n")  # EIO: it ended, and had not shown that
+        return match.end()
+
+    def wait(self):
+        """Read until nobody has the terminal open any more; the status."""
+        while True:
+            try:
+                self.shown += os.read(self.ours, 65536).replace(b"\r\n", b"\n")
+            except OSError:
+                return self.child.wait()
+
+    def close(self):
+        os.close(self.ours)
+        if self._theirs is not None:
+            os.close(self._theirs)
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
+    monkeypatch.setenv("PATH", f"{BIN}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    terminal = Terminal(tmp_path)
+    yield terminal
+    terminal.close()
+    print(terminal.shown.decode(errors="replace"))  # if the test fails

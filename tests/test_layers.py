@@ -34,13 +34,12 @@ MAY_IMPORT = {
 MAY_COMPOSE = {
     "supervisor.files": {"output"},
     "supervisor.job": {"transport"},
-    "api": {"output", "transport"},
+    "api": {"output"},
 }
 """Modules that put the parts together: they may import these layers too."""
 
 MAY_NAME = {
     "errors": {"core"},
-    "supervisor.supervisor": {"transport"},
     "__init__": ALL_LAYERS,
 }
 """What may be imported only for the types, under TYPE_CHECKING."""

@@ -9,6 +9,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -132,6 +133,8 @@ CASES = cases(blocks((ROOT / "README.md").read_text()))
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"line{case.block.number}")
 def test_readme(case, tmp_path):
+    if " node " in case.block.text and shutil.which("node") is None:
+        pytest.skip("needs node")
     for name, text in case.files.items():
         (tmp_path / name).write_text(text)
     if case.block.kind == "python":

@@ -11,17 +11,18 @@ import anyio
 
 from ..core.spec import JobSpec
 from ..core.write import Stream
+from ..engine.captures import Captures
 from ..engine.fanin import NOBODY_LISTENS, FanIn, open_fans
+from ..engine.keyboard import window_size
 from ..engine.pumps import PumpProcess
 from ..engine.terminal import JobTerminal
 from ..errors import ConfigError, OutputError
 from ..output.spool import SpoolOutput
 from ..process.group import die_by
-from ..supervisor.events import Event, JobExited, JobStarted
+from ..supervisor.events import Event, JobExited, JobStarted, OutputLost
 from ..supervisor.files import open_all
 from ..supervisor.jobsfile import load_jobs
 from ..supervisor.supervisor import Supervisor
-from ..transport.recvmmsg import ReceiveBuffer
 from .log import ERROR, INFO, Log, prefixes, use_colour
 from .status import EX_CANTCREAT, EX_CONFIG, EX_IOERR
 from .text import ngettext
@@ -72,6 +73,7 @@ class _Run:
         self.stopped_by: int | None = None
         self._options = options
         self._specs = specs
+        self._lossy: list[str] = []
         self._quiet = {spec.name for spec in specs if spec.quiet}
         self._failed_output = False
         self._supervisor: Supervisor | None = None
@@ -93,13 +95,15 @@ class _Run:
         for spec in self._specs:
             terminal = JobTerminal(loop, fans, *marks[spec.name])
             jobs.append((spec, [SpoolOutput(terminal) if spec.quiet else terminal, *files[spec.name]]))
-        self._supervisor = Supervisor(loop, ReceiveBuffer(), jobs, self._tell)
+        captures = Captures()
+        self._supervisor = Supervisor(loop, captures, jobs, self._tell)
         self._listen(loop, self._supervisor)
         status = await self._supervisor.run()
-        self._log.say(INFO, "all jobs ended", jobs=len(self._specs), status=status)
+        self._log.say(INFO, "all jobs ended", jobs=len(self._specs), status=status, **self._summary())
         await self._farewell(self._supervisor, set(fans.values()))
         self.stopped_by = self._supervisor.stopped_by
         pumps.close()
+        captures.close()
         return status or (EX_IOERR if self._failed_output else 0)
 
     def _listen(self, loop: asyncio.AbstractEventLoop, supervisor: Supervisor) -> None:
@@ -107,13 +111,24 @@ class _Run:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a shell's background job
                 loop.add_signal_handler(number, self._caught, supervisor, number)
 
+        loop.add_signal_handler(signal.SIGWINCH, self._resized, supervisor)
+
+    def _resized(self, supervisor: Supervisor) -> None:
+        if size := window_size():
+            supervisor.resize(*size)
+
     def _caught(self, supervisor: Supervisor, number: int) -> None:
         supervisor.stop(number)
         if number == signal.SIGQUIT:
             supervisor.kill()
 
+    def _summary(self) -> dict[str, object]:
+        return {"output_may_be_lost": self._lossy} if self._lossy else {}
+
     def _tell(self, event: Event) -> None:
         match event:
+            case OutputLost(job):
+                self._lossy.append(job)
             case JobStarted(job) if job in self._quiet:
                 return
             case JobExited(job, exit) if job in self._quiet and exit.returncode == 0:

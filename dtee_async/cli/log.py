@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -16,8 +17,10 @@ from ..supervisor.events import (
     JobFailedToStart,
     JobLeftRunning,
     JobStarted,
+    JobUnguarded,
     OutputDropped,
     OutputFailed,
+    OutputLost,
     Stopping,
 )
 
@@ -85,38 +88,61 @@ _TIMES = {
 INFO, WARNING, ERROR = 20, 30, 40
 
 
-def _words(event: Event) -> tuple[int, str, dict[str, object]]:
+Words = tuple[int, str, dict[str, object]]
+
+
+def _words(event: Event) -> Words:
     match event:
-        case JobStarted(job, pid, command, mode, exact):
-            return INFO, "job started", {"job": job, "pid": pid, "command": command, "capture": mode, "exact": exact}
-        case JobFailedToStart(job, error, status):
-            return ERROR, "job failed to start", {"job": job, "error": _error(error), "status": status}
-        case JobExited(job, exit, duration_s, writers_left):
-            how: dict[str, object] = (
-                {"status": exit.returncode}
-                if exit.signal is None
-                else {"signal": _signal_name(exit.signal), "core_dumped": exit.core_dumped}
-            )
-            fields = {
-                "job": job,
-                **how,
-                "duration_s": round(duration_s, 3),
-                "cpu_s": round(exit.user_s + exit.system_s, 3),
-                "max_rss_bytes": exit.max_rss_bytes,
-            }
-            if writers_left:
-                fields["writers_left"] = True
-            return (WARNING if exit.returncode else INFO), "job exited", fields
+        case JobStarted(job, pid, command, mode, exact, reason, fell_back):
+            fields = {"job": job, "pid": pid, "command": command, "capture": mode, "exact": exact}
+            return (WARNING if fell_back else INFO), "job started", {**fields, "reason": reason} if reason else fields
+        case JobExited():
+            return _exited(event)
         case JobLeftRunning(job, members):
             return WARNING, "job left running", {"job": job, "processes": [f"{member.name} ({member.pid})" for member in members]}
+        case Stopping(number, now):
+            return WARNING, "killing all jobs" if now else "stopping all jobs", {"signal": _signal_name(number)}
+        case _:
+            return _trouble(event)
+
+
+def _exited(event: JobExited) -> Words:
+    exit = event.exit
+    how: dict[str, object] = (
+        {"status": exit.returncode} if exit.signal is None else {"signal": _signal_name(exit.signal), "core_dumped": exit.core_dumped}
+    )
+    fields = {
+        "job": event.job,
+        **how,
+        "duration_s": round(event.duration_s, 3),
+        "cpu_s": round(exit.user_s + exit.system_s, 3),
+        "max_rss_bytes": exit.max_rss_bytes,
+    }
+    if event.writers_left:
+        fields["writers_left"] = True
+    if not event.lossless:
+        fields["lossless"] = False
+    return (WARNING if exit.returncode else INFO), "job exited", fields
+
+
+def _trouble(event: JobFailedToStart | JobUnguarded | OutputLost | OutputFailed | OutputDropped | CaptureFailed) -> Words:
+    match event:
+        case JobFailedToStart(job, error, status):
+            return ERROR, "job failed to start", {"job": job, "error": _error(error), "status": status}
+        case JobUnguarded(job, error):
+            return WARNING, "job not guarded", {"job": job, "error": _error(error)}
+        case OutputLost(job, reason, remedy):
+            return WARNING, "output may be lost", {"job": job, "reason": reason, "remedy": f"[jobs.{_toml_key(job)}] {remedy}"}
         case OutputFailed(job, output, error):
             return ERROR, "output failed", {"job": job, "output": output, "error": _error(error)}
         case OutputDropped(job, output, size_bytes):
             return ERROR, "output dropped", {"job": job, "output": output, "bytes": size_bytes}
         case CaptureFailed(job, error):
             return ERROR, "capture failed", {"job": job, "error": _error(error)}
-        case Stopping(number, now):
-            return WARNING, "killing all jobs" if now else "stopping all jobs", {"signal": _signal_name(number)}
+
+
+def _toml_key(name: str) -> str:
+    return name if re.fullmatch(r"[\w-]+", name, re.ASCII) else '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _error(error: OSError) -> str:

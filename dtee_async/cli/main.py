@@ -56,6 +56,10 @@ def _run(options: Options) -> int:
         from ..version import __version__
 
         return _print_out(options, f"dtee-async {__version__}\n")
+    if "doctor" in options.flags:
+        from .doctor import report
+
+        return _print_out(options, report())
     if "jobs" in options.values:
         from .jobs import run_jobs
 

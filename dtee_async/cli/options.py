@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ..core.capture import MODES, WATCH_FDS
 from .text import N_, _
 
 
@@ -35,6 +36,28 @@ OPTIONS = (
     _output("E", "err-overwrite", N_("write standard error to FILE")),
     _output("c", "combined-append", N_("append both, in order, to FILE")),
     _output("C", "combined-overwrite", N_("write both, in order, to FILE")),
+    Option(
+        "",
+        "capture",
+        N_("how to capture: auto (default), ordered, turnstile, pipe or pty"),
+        metavar=N_("MODE"),
+        choices=MODES,
+    ),
+    Option(
+        "",
+        "watch-fds",
+        N_("with --capture=turnstile: the file descriptors to order, 1-2 (default) or 1-9"),
+        metavar=N_("RANGE"),
+        choices=tuple(WATCH_FDS),
+    ),
+    Option("", "stderr-apart", N_("with --capture=pty: standard error does not go through the terminal")),
+    Option(
+        "",
+        "wait-for",
+        N_("end with the command's exit (default), or when its last writers are gone"),
+        metavar=N_("WHAT"),
+        choices=("exit", "writers"),
+    ),
     Option("i", "ignore-interrupts", N_("ignore interrupt signals; the command still gets its own")),
     Option("q", "cron", N_("be silent unless the command writes to standard error or fails"), cronty=False),
     Option("", "jobs", N_("run all commands of a TOML file at once"), metavar=N_("FILE"), cronty=False),
@@ -48,9 +71,14 @@ OPTIONS = (
         choices=("uvloop", "asyncio"),
         cronty=False,
     ),
+    Option("v", "verbose", N_("say which capture mode was chosen, and why"), cronty=False),
+    Option("", "doctor", N_("show what this system offers, what to change, and what that buys"), cronty=False),
     Option("h", "help", N_("show this and exit")),
     Option("V", "version", N_("show the version and exit")),
 )
+
+ONE_COMMAND_ONLY = ("capture", "watch_fds", "stderr_apart", "wait_for", "verbose")
+"""With jobs, these belong to a job, in the file."""
 
 JOBS_ONLY = ("check", "log_format", "loop")
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from .options import JOBS_ONLY, OPTIONS, Option
+from .options import JOBS_ONLY, ONE_COMMAND_ONLY, OPTIONS, Option
 from .text import _
 
 TYPE_CHECKING = False
@@ -127,20 +127,40 @@ def _argument(spelling: str, rest: list[str]) -> str:
 
 
 def _check(options: Options) -> None:
-    if options.flags & {"help", "version"}:
+    if options.flags & {"help", "version", "doctor"}:
         return
-    jobs = "jobs" in options.values
-    if jobs and "cron" in options.flags:
-        raise UsageError(_("with --jobs, silence belongs to a job: write quiet = true into {file}").format(file=options.values["jobs"]))
-    if jobs and "ignore_interrupts" in options.flags:
+    if "jobs" in options.values:
+        _check_jobs(options, options.values["jobs"])
+        return
+    for key in JOBS_ONLY:
+        if _given(options, key):
+            raise UsageError(_("option '{option}' goes with --jobs").format(option=_spelled(key)))
+    for key, mode in (("watch_fds", "turnstile"), ("stderr_apart", "pty")):
+        if _given(options, key) and options.values.get("capture") != mode:
+            raise UsageError(_("option '{option}' goes with --capture={mode}").format(option=_spelled(key), mode=mode))
+
+
+def _check_jobs(options: Options, file: str) -> None:
+    if "cron" in options.flags:
+        raise UsageError(_("with --jobs, silence belongs to a job: write quiet = true into {file}").format(file=file))
+    if "ignore_interrupts" in options.flags:
         raise UsageError(
             _("option '{option}' goes with one command: a run of jobs ends by an interrupt").format(option="--ignore-interrupts")
         )
-    if jobs and options.command:
+    if options.command:
         raise UsageError(_("--jobs takes its commands from the file: unexpected '{word}'").format(word=options.command[0]))
-    if jobs and options.files:
+    if options.files:
         text = _("with --jobs, output files belong to a job: write {key} into {file}")
-        raise UsageError(text.format(key=options.files[0][0], file=options.values["jobs"]))
-    for key in JOBS_ONLY:
-        if not jobs and (key in options.flags or key in options.values):
-            raise UsageError(_("option '{option}' goes with --jobs").format(option=f"--{key.replace('_', '-')}"))
+        raise UsageError(text.format(key=options.files[0][0], file=file))
+    for key in ONE_COMMAND_ONLY:
+        if _given(options, key):
+            text = _("with --jobs, option '{option}' belongs to a job: write it into {file}")
+            raise UsageError(text.format(option=_spelled(key), file=file))
+
+
+def _given(options: Options, key: str) -> bool:
+    return key in options.flags or key in options.values
+
+
+def _spelled(key: str) -> str:
+    return f"--{key.replace('_', '-')}"

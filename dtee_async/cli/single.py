@@ -6,27 +6,31 @@ import contextlib
 import gc
 import os
 import signal
+import subprocess
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+from ..core.capture import LINGER_S, CaptureSpec
+from ..core.contracts import ChildFds
 from ..core.exit import Exit, signal_text
 from ..core.outputs import OUTPUT_KEYS
+from ..engine.captures import Captures, Capturing
 from ..engine.command import Command, Outcome
 from ..engine.selectloop import SelectLoop
 from ..errors import CaptureError, OutputError, SpawnError
 from ..output.file import FileOutput, open_file, truncate_file
 from ..output.spool import SpoolOutput
 from ..output.standard import StandardOutput
+from ..process.child import reap
 from ..process.group import die_by
-from ..process.spawn import SpawnPlan, become, reap, spawn
+from ..process.spawn import SpawnPlan, become, spawn
 from ..process.stdio import make_blocking
-from ..transport.datagram import DatagramTransport
-from ..transport.recvmmsg import ReceiveBuffer
 from .status import EX_CANTCREAT, EX_IOERR, EX_NOINPUT, EX_OSERR, EX_UNAVAILABLE
 from .text import _
 
 if TYPE_CHECKING:
-    from ..core.contracts import Output
+    from ..core.contracts import Output, Transport
+    from ..engine.keyboard import Keyboard
     from .parse import Options
 
 ALONE_ROUNDS = 64
@@ -37,6 +41,8 @@ CRON_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
 
 def run_single(options: Options) -> int:
     """Run the command of the options; the exit status, unless we have to die by a signal."""
+    # posix_spawn(3) as subprocess calls it leaves signals 32 and 33 ignored in the command; vfork(2) is as fast.
+    subprocess._USE_POSIX_SPAWN = False  # type: ignore[misc]  # noqa: SLF001 - the documented switch
     gc.disable()  # the path of a write makes no cycles (a test says so), and looking for them is some percent of its cost
     make_blocking()
     return _Single(options).run()
@@ -64,7 +70,7 @@ class _Single:
         if cron:
             self._catch_signals()
         try:
-            loop, transport = _prepare()
+            loop, capturing = self._prepare()
         except CaptureError as error:
             self._complain(error)
             for output in files:
@@ -73,14 +79,88 @@ class _Single:
         standard = SpoolOutput(StandardOutput()) if cron else StandardOutput()
         with loop:
             self._loop = loop
-            command = Command(loop, transport, [standard, *files], self._report, self._done, linger_s=0, rounds=ALONE_ROUNDS)
-            self._start(command)
-            if self._status and isinstance(standard, SpoolOutput):
-                standard.release()  # a file could not be opened: who reads of that sees the rest, too
-            loop.run_until(lambda: self._outcome is not None or self._interrupted is not None)
+            command = Command(
+                loop, capturing.transport, [standard, *files], self._report, self._done, linger_s=self._linger_s(), rounds=ALONE_ROUNDS
+            )
+            self._say_mode(capturing)
+            with self._at_terminal(loop, capturing.transport) as keyboard:
+                self._start(command)
+                if keyboard is not None and self._outcome is None:
+                    keyboard.start()
+                if self._status and isinstance(standard, SpoolOutput):
+                    standard.release()  # a file could not be opened: who reads of that sees the rest, too
+                loop.run_until(lambda: self._outcome is not None or self._interrupted is not None)
             if self._outcome is None:
                 command.read_now()
             return self._finish(standard)
+
+    def _at_terminal(self, loop: SelectLoop, transport: Transport) -> contextlib.AbstractContextManager[Keyboard | None]:
+        """In mode ``pty``: Ctrl-C and the window's size reach the command, and so does what is typed at our terminal, if it is one."""
+        if transport.mode != "pty":
+            return contextlib.nullcontext()
+        from ..engine.keyboard import Keyboard, window_size
+        from ..transport.pty import PtyTransport
+
+        assert isinstance(transport, PtyTransport)
+
+        def resize() -> None:
+            if size := window_size():
+                transport.resize(*size)
+
+        signal.signal(signal.SIGWINCH, lambda *_: loop.call_soon_threadsafe(resize))
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, lambda *_: loop.call_soon_threadsafe(transport.interrupt))
+        if not self._capture_spec().interactive:
+            return contextlib.nullcontext()
+        keyboard = Keyboard(loop, transport.terminal_fd, full_screen=True)
+
+        def go_on() -> None:
+            keyboard.make_raw()
+            resize()
+
+        signal.signal(signal.SIGCONT, lambda *_: loop.call_soon_threadsafe(go_on))
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, self._caught)  # our terminal is made what it was before we die by it
+        return contextlib.closing(keyboard)
+
+    def _prepare(self) -> tuple[SelectLoop, Capturing]:
+        """All that a capture needs. A signal that ends us waits until the directory of the sockets is gone again.
+
+        Raises CaptureError.
+        """
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            with contextlib.ExitStack() as undo:
+                loop = undo.enter_context(SelectLoop())
+                capturing = Captures().open(self._capture_spec(), self._plan)
+                undo.pop_all()
+                return loop, capturing
+        except CaptureError:
+            raise
+        except OSError as error:
+            raise CaptureError(error.errno, f"socket: {error.strerror}") from error
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _capture_spec(self) -> CaptureSpec:
+        values = self._options.values
+        mode = values.get("capture", "auto")
+        interactive = mode == "pty" and os.isatty(0)
+        return CaptureSpec(mode, values.get("watch_fds", "1-2"), False, interactive, "stderr_apart" in self._options.flags)
+
+    def _linger_s(self) -> float:
+        """As dtee, one command does not wait for what it left behind, unless it was asked for."""
+        return LINGER_S["writers"] if self._options.values.get("wait_for") == "writers" else 0
+
+    def _say_mode(self, capturing: Capturing) -> None:
+        """With -v; a mode that cannot be had is said in any case, but in cron mode."""
+        transport, reason, fell_back = capturing
+        if self._options.cron or not (fell_back or "verbose" in self._options.flags):
+            return
+        exact = _("exact order") if transport.exact else _("order by time of reading")
+        text = _("capture mode {mode}, {exact}").format(mode=transport.mode, exact=exact) + (f" ({reason})" if reason else "")
+        _say(f"{self._options.prog}: {text}\n")
 
     def _start(self, command: Command) -> None:
         try:
@@ -165,7 +245,7 @@ class _Single:
     def _run_uncaptured(self) -> int:
         """Run the command on our own stdout and stderr: all that cron mode can do when nothing can be captured."""
         try:
-            exit = reap(spawn(self._plan, 1, 2))
+            exit = reap(spawn(self._plan, ChildFds(1, 2)))
         except SpawnError as error:
             if error.filename is None:
                 self._become(error)
@@ -214,26 +294,6 @@ class _Single:
 
     def _say_ending(self, exit: Exit) -> None:
         _say(f"{self._options.prog}: {_ending(self._command, exit)}\n")
-
-
-def _prepare() -> tuple[SelectLoop, DatagramTransport]:
-    """All that a capture needs. A signal that ends us waits until the directory of the sockets is gone again.
-
-    Raises CaptureError.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
-        with contextlib.ExitStack() as undo:
-            loop = undo.enter_context(SelectLoop())
-            transport = DatagramTransport(ReceiveBuffer())
-            undo.pop_all()
-            return loop, transport
-    except CaptureError:
-        raise
-    except OSError as error:
-        raise CaptureError(error.errno, f"socket: {error.strerror}") from error
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _ending(command: str, exit: Exit) -> str:

@@ -7,7 +7,7 @@ that hands the batch over. Who needs it longer takes ``detach()``: one copy, sha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate, compress, pairwise
+from itertools import accumulate, compress, pairwise, repeat
 
 from .write import Stream, Write
 
@@ -33,10 +33,11 @@ class Batch:
 
     ``views`` holds one buffer a write, ``lengths`` its size in bytes, ``streams`` one byte a write
     (the values of Stream); all three are equally long. ``stamps`` gives the times in ns and the
-    pids when it is called; it is called at most once, and only by those who want them.
+    pids when it is called; it is called at most once, and only by those who want them. ``wholes``
+    is one byte a write, 0 where it may be less or more than one write(2); None says that all are whole.
     """
 
-    __slots__ = ("_detached", "_is_own", "_split", "_stamps", "_whole", "lengths", "size_bytes", "streams", "views")
+    __slots__ = ("_detached", "_is_own", "_joined", "_split", "_stamps", "lengths", "size_bytes", "streams", "views", "wholes")
 
     def __init__(
         self,
@@ -44,13 +45,15 @@ class Batch:
         lengths: Sequence[int],
         streams: bytes,
         stamps: Callable[[], Stamps] | None = None,
+        wholes: bytes | None = None,
     ) -> None:
         self.views = views
         self.lengths = lengths
         self.streams = streams
         self.size_bytes = sum(lengths)
+        self.wholes = wholes
         self._stamps: Callable[[], Stamps] | Stamps | None = stamps
-        self._whole: tuple[list[Chunk], int] | None = None
+        self._joined: tuple[list[Chunk], int] | None = None
         self._split: tuple[tuple[list[Chunk], int], tuple[list[Chunk], int]] | None = None
         self._detached: Batch | None = None
         self._is_own = False
@@ -60,7 +63,8 @@ class Batch:
 
     def __iter__(self) -> Iterator[Write]:
         times_ns, pids = self.stamps()
-        return map(Write, map(Stream, self.streams), self.views, times_ns, pids)
+        wholes = repeat(True) if self.wholes is None else map(bool, self.wholes)
+        return map(Write, map(Stream, self.streams), self.views, times_ns, pids, wholes)
 
     def stamps(self) -> Stamps:
         """The time in ns and the pid of each write; zeros where they were not captured."""
@@ -74,10 +78,10 @@ class Batch:
     def chunks(self, stream: Stream | None) -> tuple[list[Chunk], int]:
         """The bytes of one stream (None: of both) in the fewest buffers that are cheap to make, and their size in bytes."""
         if stream is None:
-            whole = self._whole
-            if whole is None:
-                whole = self._whole = join_small(self.views, self.size_bytes), self.size_bytes
-            return whole
+            joined = self._joined
+            if joined is None:
+                joined = self._joined = join_small(self.views, self.size_bytes), self.size_bytes
+            return joined
         if self._split is None:
             self._split = self._divide()
         return self._split[stream - 1]
@@ -118,7 +122,7 @@ class Batch:
         if self._detached is None:
             data = memoryview(b"".join(self.views))
             cuts = pairwise(accumulate(self.lengths, initial=0))
-            batch = Batch([data[begin:end] for begin, end in cuts], self.lengths, self.streams)
+            batch = Batch([data[begin:end] for begin, end in cuts], self.lengths, self.streams, wholes=self.wholes)
             batch._stamps = self.stamps() if self._stamps is not None else None
             batch._is_own = True
             self._detached = batch

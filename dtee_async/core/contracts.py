@@ -6,12 +6,13 @@ engine polls the transport's fd, and the output asks the engine for what it need
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol, TypeVar
 
 from .batch import Batch
 from .exit import Exit
-from .write import Stream
+
+T = TypeVar("T")
 
 
 class Timer(Protocol):
@@ -31,6 +32,16 @@ class Loop(Protocol):
     def call_soon_threadsafe(self, callback: Callable[..., object], /, *args: object) -> object: ...
 
 
+class ChildFds(NamedTuple):
+    """What a child is to be given. ``terminal``: its stdout is to be its controlling terminal, and it needs a session of its own."""
+
+    stdout: int
+    stderr: int
+    stdin: int | None = None
+    """None: whatever the plan of the command says."""
+    terminal: bool = False
+
+
 class Transport(Protocol):
     """Serves the stdout and stderr of one child."""
 
@@ -38,18 +49,13 @@ class Transport(Protocol):
     """The capture mode's name, for the user."""
     exact: bool
     """Whether the order across the two streams is exact."""
+    apart: bool
+    """Whether stdout and stderr are told apart; if not, everything is stdout."""
+    fds: Sequence[int]
+    """The fds to poll for reading; replaced by another sequence, never changed, when one of them has come to its end."""
 
-    @property
-    def child_fds(self) -> Mapping[Stream, int]:
-        """What the child gets as its stdout and stderr, until release_child_fds()."""
-        ...
-
-    def release_child_fds(self) -> None:
-        """Close our copies of the child's fds: call it after the spawn."""
-        ...
-
-    def fileno(self) -> int:
-        """The fd to poll for reading."""
+    def launch(self, spawn: Callable[[ChildFds], T]) -> T:
+        """Call what spawns the child, with the fds that it gets, and close our copies of them; once. What ``spawn`` raises is raised."""
         ...
 
     def receive(self) -> Batch | None:
@@ -68,7 +74,7 @@ class Transport(Protocol):
         ...
 
     def writers_left(self) -> bool:
-        """Whether any process still holds one of the child's fds."""
+        """Whether any process but us still holds one of the child's fds."""
         ...
 
     def close(self) -> None:

@@ -15,12 +15,21 @@ from .write import Stream, Write
 class Captured(Sequence[Write]):
     """Every write of a command, in order, as views of one bytes object."""
 
-    def __init__(self, data: bytes, lengths: Sequence[int], streams: bytes, times_ns: Sequence[int], pids: Sequence[int]) -> None:
+    def __init__(  # noqa: PLR0917 - the columns of a table
+        self,
+        data: bytes,
+        lengths: Sequence[int],
+        streams: bytes,
+        times_ns: Sequence[int],
+        pids: Sequence[int],
+        wholes: bytes,
+    ) -> None:
         self.data = data
         self._ends = array("Q", accumulate(lengths))
         self._streams = streams
         self._times_ns = times_ns
         self._pids = pids
+        self._wholes = wholes
         self._view = memoryview(data)
 
     def __len__(self) -> int:
@@ -39,7 +48,7 @@ class Captured(Sequence[Write]):
             raise IndexError(index)
         begin = self._ends[index - 1] if index else 0
         data = self._view[begin : self._ends[index]]
-        return Write(Stream(self._streams[index]), data, self._times_ns[index], self._pids[index])
+        return Write(Stream(self._streams[index]), data, self._times_ns[index], self._pids[index], bool(self._wholes[index]))
 
     def __iter__(self) -> Iterator[Write]:
         return map(self.__getitem__, range(len(self)))
@@ -58,7 +67,9 @@ class Result(NamedTuple):
 
     ``started`` is in UTC. ``max_rss`` is in bytes, ``cpu`` in seconds, of the command itself and of
     the children that it waited for (getrusage(2)); ``max_rss`` is at least ours at the spawn.
-    ``exact`` says whether the order across the two streams is the order of the writes.
+    ``mode`` is the capture mode, ``reason`` why it is this one, where that is not evident. ``exact``
+    says whether the order across the two streams is the order of the writes; ``lossless``, whether
+    all that was written is in here as far as is known.
     ``writers_left``: some process that the command left behind still held its stdout or stderr, and
     what it wrote later is not in here.
     """
@@ -66,7 +77,10 @@ class Result(NamedTuple):
     command: str
     exit: Exit
     writes: Captured
+    mode: str
     exact: bool
+    lossless: bool
+    reason: str
     writers_left: bool
     started: datetime
     duration_s: float

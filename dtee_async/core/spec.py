@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import ConfigError
+from .capture import AUTO, LINGER_S, CaptureSpec
 from .outputs import OutputFile
 
 SHELL = "/bin/sh"
@@ -16,7 +17,10 @@ class JobSpec:
     """One command to run. Raises ConfigError for a command that cannot be one.
 
     ``command``: an argument vector, or a string for the shell. ``environment``: the whole
-    environment of the command; None for ours.
+    environment of the command; None for ours. ``wait_for``: the job ends with its command
+    (``exit``), or when no process holds its stdout and stderr any more (``writers``); ``linger_s``
+    is how long writers that are left are listened to at most. ``die_with_supervisor``: its process
+    group is killed when this process vanishes.
     """
 
     name: str
@@ -25,6 +29,10 @@ class JobSpec:
     environment: Mapping[str, str] | None = None
     outputs: tuple[OutputFile, ...] = ()
     quiet: bool = False
+    capture: CaptureSpec = AUTO
+    wait_for: str = "exit"
+    linger_s: float | None = None
+    die_with_supervisor: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.command, str):
@@ -34,6 +42,17 @@ class JobSpec:
             raise ConfigError("command: expected a list of a command and its arguments, got an empty one")
         if any("\0" in word for word in self.argv):
             raise ConfigError("command: a NUL character cannot be in a command or an argument")
+        if problem := self.capture.problem():
+            raise ConfigError(problem)
+        if self.wait_for not in LINGER_S:
+            raise ConfigError(f"wait_for: expected one of {', '.join(LINGER_S)}, got {self.wait_for!r}")
+        if self.linger_s is not None and not 0 <= self.linger_s < float("inf"):
+            raise ConfigError(f"linger_s: expected a number of seconds, got {self.linger_s}")
+
+    @property
+    def listen_s(self) -> float:
+        """How long writers that are left are listened to at most."""
+        return LINGER_S[self.wait_for] if self.linger_s is None else self.linger_s
 
     @property
     def argv(self) -> list[str]:

@@ -16,11 +16,13 @@ class Stream(IntEnum):
 class Write(NamedTuple):
     """One write of a child, whole.
 
-    ``time_ns`` is the kernel's time of the write in ns since the epoch, ``pid`` the process that
-    made it; both are 0 where the capture did not ask for them.
+    ``time_ns`` is the time of the write in ns since the epoch, ``pid`` the process that made it;
+    both are 0 where the capture mode cannot know them or nobody asked. ``whole`` is False where this
+    may be a part of a write, or several that were read at once: a pipe keeps no borders.
     """
 
     stream: Stream
     data: bytes | memoryview
     time_ns: int
     pid: int
+    whole: bool = True

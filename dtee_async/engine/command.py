@@ -15,13 +15,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..core.batch import Batch
 from ..core.exit import Exit
 from ..core.write import Stream
 from ..errors import UnknownExitStatusError
-from ..process.spawn import Child, SpawnPlan, reap, spawn
+from ..output.spool import SpoolOutput
+from ..process.child import Child, reap
+from ..process.spawn import SpawnPlan, spawn
 from .protocol import ROUNDS, Capture, Reading, Report
 
 if TYPE_CHECKING:
@@ -71,6 +74,8 @@ class Command:
         rounds: int = ROUNDS,
     ) -> None:
         self.phase = Phase.RUNNING
+        self.on_exit: Callable[[], None] | None = None
+        """Called when the child has exited and is not reaped yet: its pid cannot mean anybody else."""
         self._loop = loop
         self._transport = transport
         self._capture = Capture(loop, outputs, report)
@@ -91,11 +96,9 @@ class Command:
         self._capture.open()
         self._reading = Reading(self._loop, self._transport, self._capture, self._rounds)
         self._started_s = time.monotonic()
-        fds = self._transport.child_fds
-        self._child: Child = spawn(plan, fds[Stream.STDOUT], fds[Stream.STDERR])
-        self._transport.release_child_fds()
+        self._child: Child = self._transport.launch(partial(spawn, plan))
         self._reading.resume_reading()
-        self._loop.add_reader(self._child.pidfd, self._exited)
+        self._loop.add_reader(self._child.exit_fd, self._exited)
         return self._child.pid
 
     def end_unstarted(self, status: int, message: bytes = b"") -> None:
@@ -112,7 +115,9 @@ class Command:
         self._drain()
 
     def _exited(self) -> None:
-        self._loop.remove_reader(self._child.pidfd)
+        self._loop.remove_reader(self._child.exit_fd)
+        if self.on_exit is not None:
+            self.on_exit()
         try:
             self._exit = reap(self._child)
         except UnknownExitStatusError as error:
@@ -171,6 +176,8 @@ class Command:
         self._reading.close()
         self._capture.on_room = None  # an output may pause and resume while it is told
         for flow in self._capture.flows:
+            if self._failure is not None and isinstance(flow.output, SpoolOutput):
+                flow.output.release()  # output is missing, or nobody knows how it ended: that is something to report
             flow.output.end(self._exit)
         self._capture.on_room = self._advance
 
@@ -181,8 +188,11 @@ class Command:
             self._timer.cancel()
         self._reading.close()
         dropped = self._close_outputs()
-        error = self._error or self._capture.error
-        self._on_done(Outcome(self._exit, self._duration_s, self._writers_left, dropped, error))
+        self._on_done(Outcome(self._exit, self._duration_s, self._writers_left, dropped, self._failure))
+
+    @property
+    def _failure(self) -> OSError | None:
+        return self._error or self._capture.error
 
     def _close_outputs(self) -> list[tuple[Output, int]]:
         closed = [(flow.output, flow.output.close()) for flow in self._capture.flows]

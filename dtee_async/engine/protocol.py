@@ -123,7 +123,7 @@ class Reading:
         self._transport = transport
         self._rounds = rounds
         self._protocol = protocol
-        self._fd = transport.fileno()
+        self._fds = transport.fds
         self._polled = False
         self._closed = False
         self._failed = False
@@ -132,12 +132,15 @@ class Reading:
     def pause_reading(self) -> None:
         if self._polled:
             self._polled = False
-            self._loop.remove_reader(self._fd)
+            for fd in self._fds:
+                self._loop.remove_reader(fd)
 
     def resume_reading(self) -> None:
         if not self._polled and not self._closed:
             self._polled = True
-            self._loop.add_reader(self._fd, self._ready)
+            self._fds = self._transport.fds
+            for fd in self._fds:
+                self._loop.add_reader(fd, self._ready)
 
     def _ready(self) -> None:
         for _ in range(self._rounds):
@@ -145,7 +148,7 @@ class Reading:
                 return
 
     def read(self) -> int:
-        """Receive one batch and hand it on; the number of writes in it, 0 when none was there."""
+        """Receive one batch and hand it on; the number of writes in it, or of errors; 0 when there is nothing more."""
         if self._closed:
             return 0
         try:
@@ -154,9 +157,13 @@ class Reading:
             self._protocol.error_received(error)
             if self._failed:  # it does not pass: our end is closed, so that the child fails and does not hang
                 self.close()
+                return 0
             self._failed = True
-            return 0
+            return 1  # what was written after the loss is there
         self._failed = False
+        if self._transport.fds is not self._fds and self._polled:  # one of them has come to its end
+            self.pause_reading()
+            self.resume_reading()
         if batch is None:
             return 0
         self._protocol.datagrams_received(batch)

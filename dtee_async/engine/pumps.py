@@ -45,7 +45,7 @@ class Client(Protocol):
 
 def open_pipe() -> tuple[int, int]:
     """A pipe whose write end does not block; of the default size: larger ones eat a limit that all programs of the user share."""
-    reader, writer = os.pipe2(os.O_CLOEXEC)
+    reader, writer = os.pipe()
     os.set_blocking(writer, False)
     return reader, writer
 

@@ -8,6 +8,8 @@ import socket
 import stat
 from enum import Enum
 
+from ..core.platforms import has
+
 
 class Kind(Enum):
     """What an fd is, as far as writing to it goes."""
@@ -43,6 +45,8 @@ def reopen_nonblocking(fd: int) -> int | None:
 
     Never for a regular file: its offset would be ours alone (open(2), O_NONBLOCK; proc_pid_fd(5)).
     """
+    if not has("proc"):
+        return None
     with contextlib.suppress(OSError):
         return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     return None

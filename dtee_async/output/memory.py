@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class MemoryOutput:
-    """Keeps every write: its bytes once, and 17 bytes for its length, stream, time and writer."""
+    """Keeps every write: its bytes once, and 18 bytes for its length, stream, time, writer and wholeness."""
 
     name = "memory"
     wants_stamps = True
@@ -23,6 +23,7 @@ class MemoryOutput:
         self._chunks: list[bytes] = []
         self._lengths = array("I")
         self._streams = bytearray()
+        self._wholes = bytearray()
         self._times_ns = array("q")
         self._pids = array("i")
 
@@ -33,6 +34,7 @@ class MemoryOutput:
         self._chunks.append(b"".join(batch.views))
         self._lengths.extend(batch.lengths)
         self._streams += batch.streams
+        self._wholes += batch.wholes if batch.wholes is not None else b"\1" * len(batch)
         times_ns, pids = batch.stamps()
         self._times_ns.extend(times_ns)
         self._pids.extend(pids)
@@ -46,4 +48,4 @@ class MemoryOutput:
     def captured(self) -> Captured:
         """Everything so far. Call it once, at the end: it takes the data along."""
         chunks, self._chunks = self._chunks, []
-        return Captured(b"".join(chunks), self._lengths, bytes(self._streams), self._times_ns, self._pids)
+        return Captured(b"".join(chunks), self._lengths, bytes(self._streams), self._times_ns, self._pids, bytes(self._wholes))

@@ -27,6 +27,8 @@ ANSWER = struct.Struct("=ii")
 REQUEST = struct.Struct("=i")
 CHUNK_BYTES = 1 << 20
 COPY_BYTES = 64 * 1024
+SPLICE = hasattr(os, "splice") and not {"splice", "all"} & set(os.environ.get("DTEE_ASYNC_WITHOUT", "").split(","))
+"""As core.platforms.has() would say it, which is not there for a program on its own."""
 
 
 def pump(pipe: int, target: int, failed: Callable[[int], None]) -> None:
@@ -62,7 +64,7 @@ def _can_splice(target: int) -> bool:
 
     mode = os.fstat(target).st_mode
     appending = fcntl.fcntl(target, fcntl.F_GETFL) & os.O_APPEND  # EINVAL in splice(2)
-    return not appending and (stat.S_ISREG(mode) or stat.S_ISFIFO(mode))
+    return SPLICE and not appending and (stat.S_ISREG(mode) or stat.S_ISFIFO(mode))
 
 
 def _splice(pipe: int, target: int) -> int:

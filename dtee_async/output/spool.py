@@ -147,7 +147,7 @@ def _temporary_file() -> int:
     directory = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - nameless, or made exclusively and unlinked at once
     try:
         return os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError:  # a filesystem without O_TMPFILE
+    except (OSError, AttributeError):  # a filesystem without O_TMPFILE, or a system
         path = os.path.join(directory, f"dtee-async-{os.urandom(6).hex()}")
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         os.unlink(path)

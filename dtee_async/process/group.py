@@ -7,6 +7,8 @@ import os
 import signal
 from typing import NamedTuple
 
+from ..core.platforms import has
+
 
 class Member(NamedTuple):
     """A living process of a group."""
@@ -27,9 +29,14 @@ def signal_group(pgid: int, number: int) -> bool:
 
 
 def members(pgid: int) -> list[Member]:
-    """The processes of the group that are alive (zombies are not), by /proc (proc_pid_stat(5))."""
+    """The processes of the group that are alive (zombies are not), by /proc (proc_pid_stat(5)).
+
+    Where there is no such thing, the group stands for them all, as long as it has a process, or a zombie.
+    """
     if not signal_group(pgid, 0):
         return []
+    if not has("proc"):
+        return [Member(pgid, "?")]
     found = []
     for entry in os.listdir("/proc"):
         if not entry.isdigit():

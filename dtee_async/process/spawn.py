@@ -1,16 +1,18 @@
-"""Owns the start of a child: from an argument vector to a running process and its pidfd."""
+"""Owns the start of a child: from an argument vector to a running process."""
 
 from __future__ import annotations
 
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
-from errno import ECHILD, EINVAL, ENOENT, ENOEXEC
+from collections.abc import Callable, Mapping, Sequence
+from errno import EINVAL, ENOENT, ENOEXEC
 from typing import NamedTuple, NoReturn
 
-from ..core.exit import Exit, exit_from_wait
-from ..errors import CommandNotFoundError, SpawnError, UnknownExitStatusError
+from ..core.contracts import ChildFds
+from ..errors import CommandNotFoundError, SpawnError
+from .child import Child, watch
+from .programs import find_program, is_without_interpreter
 
 
 class SpawnPlan(NamedTuple):
@@ -18,7 +20,7 @@ class SpawnPlan(NamedTuple):
 
     ``stdin``: True gives the child ours, False gives it /dev/null. ``own_session``: the child leads
     a session and a process group of its own, and inherits none of our fds; else it stays in ours
-    and gets whatever inheritable fds we were given ourselves.
+    (unless it gets a terminal of its own) and gets whatever inheritable fds we were given ourselves.
     """
 
     argv: Sequence[str]
@@ -28,15 +30,8 @@ class SpawnPlan(NamedTuple):
     stdin: bool = False
 
 
-class Child(NamedTuple):
-    """A child that was not reaped yet: its pid cannot mean anybody else. Who spawned it owns the pidfd."""
-
-    pid: int
-    pidfd: int
-
-
-def spawn(plan: SpawnPlan, stdout: int, stderr: int) -> Child:
-    """Start the command with these fds as its stdout and stderr; vfork(2) inside, so no Python runs in the child.
+def spawn(plan: SpawnPlan, fds: ChildFds) -> Child:
+    """Start the command with these fds; vfork(2) inside, so no Python of ours runs in the child.
 
     Raises CommandNotFoundError or SpawnError, whose ``filename`` says whether it was the command or
     its working directory (None: no process could be made); UnknownExitStatusError when it was over, and reaped, before we could look.
@@ -44,37 +39,37 @@ def spawn(plan: SpawnPlan, stdout: int, stderr: int) -> Child:
     try:
         _refuse_nothing(plan)
         try:
-            process = _popen(plan, list(plan.argv), stdout, stderr)
+            process = _popen(plan, _argv(plan), fds)
         except OSError as error:
             if error.errno != ENOEXEC:
                 raise
-            # A script without a `#!` line is a shell script, for execvp(3) as for the shell.
-            process = _popen(plan, ["/bin/sh", _found(plan), *plan.argv[1:]], stdout, stderr)
+            process = _popen(plan, _argv_for_sh(plan), fds)
     except (OSError, ValueError) as error:
         raise _spawn_error(error, plan) from error
     # We reap by ourselves, for the resource usage: Popen must not wait for this pid again, ever.
     process.returncode = 0
-    try:
-        return Child(process.pid, os.pidfd_open(process.pid))
-    except ProcessLookupError as error:
-        raise _status_taken(process.pid) from error
-    except OSError as error:
-        os.kill(process.pid, signal.SIGKILL)
-        os.waitpid(process.pid, 0)
-        raise SpawnError(error.errno, f"pidfd_open: {error.strerror}", plan.argv[0]) from error
+    return watch(process.pid, plan.argv[0])
 
 
-def _popen(plan: SpawnPlan, argv: list[str], stdout: int, stderr: int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(  # noqa: S603 - running what the user wrote is what we are for
+def _popen(plan: SpawnPlan, argv: list[str], fds: ChildFds) -> subprocess.Popen[bytes]:
+    return _starter(fds)(
         argv,
-        stdin=None if plan.stdin else subprocess.DEVNULL,
-        stdout=stdout,
-        stderr=stderr,
+        stdin=fds.stdin if fds.stdin is not None or plan.stdin else subprocess.DEVNULL,
+        stdout=fds.stdout,
+        stderr=fds.stderr,
         cwd=plan.working_dir,
         env=plan.environment,
-        start_new_session=plan.own_session,
+        start_new_session=plan.own_session or fds.terminal,
         close_fds=plan.own_session,
     )
+
+
+def _starter(fds: ChildFds) -> Callable[..., subprocess.Popen[bytes]]:
+    if not fds.terminal:
+        return subprocess.Popen
+    from .terminal import popen
+
+    return popen
 
 
 def _spawn_error(error: OSError | ValueError, plan: SpawnPlan) -> SpawnError:
@@ -94,11 +89,12 @@ def become(plan: SpawnPlan) -> NoReturn:
     try:
         _refuse_nothing(plan)
         try:
-            os.execvp(plan.argv[0], list(plan.argv))  # noqa: S606 - running what the user wrote is what we are for
+            argv = _argv(plan)
+            os.execvp(argv[0], argv)  # noqa: S606 - running what the user wrote is what we are for
         except OSError as error:
             if error.errno != ENOEXEC:
                 raise
-            os.execv("/bin/sh", ["/bin/sh", _found(plan), *plan.argv[1:]])  # noqa: S606
+            os.execv("/bin/sh", _argv_for_sh(plan))  # noqa: S606
     except OSError as error:
         raise SpawnError(error.errno, error.strerror, plan.argv[0]) from error
 
@@ -109,28 +105,14 @@ def _refuse_nothing(plan: SpawnPlan) -> None:
         raise FileNotFoundError(ENOENT, os.strerror(ENOENT), "")
 
 
-def _found(plan: SpawnPlan) -> str:
-    """Where execvp(3) found a script that has no interpreter: the shell would not look for it in PATH."""
+def _argv(plan: SpawnPlan) -> list[str]:
+    """What to run. CPython goes on along PATH behind a script without a `#!` line, and execvp(3) runs it."""
     name = plan.argv[0]
-    if "/" in name:
-        return name
-    candidates = (os.path.join(folder, name) for folder in os.get_exec_path(plan.environment))
-    return next((path for path in candidates if os.path.isfile(path) and os.access(path, os.X_OK)), name)
+    found = None if "/" in name else find_program(name, plan.environment, plan.working_dir)
+    return _argv_for_sh(plan) if found and is_without_interpreter(found, plan.working_dir) else list(plan.argv)
 
 
-def reap(child: Child) -> Exit:
-    """Wait for a child that has exited, and close its pidfd.
-
-    Raises UnknownExitStatusError when somebody else has reaped it.
-    """
-    os.close(child.pidfd)
-    try:
-        _, status, usage = os.wait4(child.pid, 0)
-    except ChildProcessError as error:
-        raise _status_taken(child.pid) from error
-    return exit_from_wait(status, usage)
-
-
-def _status_taken(pid: int) -> UnknownExitStatusError:
-    reason = "its exit status was taken by somebody else: is SIGCHLD ignored, or does another part of this program reap every child?"
-    return UnknownExitStatusError(ECHILD, f"process {pid}: {reason}")
+def _argv_for_sh(plan: SpawnPlan) -> list[str]:
+    """A script without a `#!` line is a shell script, for execvp(3) as for the shell, which would not look for it in PATH."""
+    found = find_program(plan.argv[0], plan.environment, plan.working_dir)
+    return ["/bin/sh", found or plan.argv[0], *plan.argv[1:]]

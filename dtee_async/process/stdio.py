@@ -26,9 +26,12 @@ def make_blocking() -> None:
 
 
 def forget_coercion() -> None:
-    """Take out of the environment what CPython put there: in the C locale it sets LC_CTYPE, and commands would inherit it (PEP 538)."""
+    """Undo what CPython did to the environment: in the C locale it sets LC_CTYPE, and commands would inherit it (PEP 538)."""
     if "UTF-8" not in os.environ.get("LC_CTYPE", ""):
         return
     with contextlib.suppress(OSError), open("/proc/self/environ", "rb") as file:
-        if not any(variable.startswith(b"LC_CTYPE=") for variable in file.read().split(b"\0")):
+        given = [variable for variable in file.read().split(b"\0") if variable.startswith(b"LC_CTYPE=")]
+        if given:
+            os.environ["LC_CTYPE"] = os.fsdecode(given[-1].partition(b"=")[2])
+        else:
             del os.environ["LC_CTYPE"]

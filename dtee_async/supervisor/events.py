@@ -10,13 +10,26 @@ from ..process.group import Member
 
 @dataclass(frozen=True, slots=True)
 class JobStarted:
-    """The command runs. ``mode`` is the capture mode; ``exact``: the order across its streams is exact."""
+    """The command runs. ``mode`` is the capture mode; ``exact``: the order across its streams is exact.
+
+    ``reason``: why it is this mode, where that is not evident; ``fell_back``: another was asked for and cannot be had.
+    """
 
     job: str
     pid: int
     command: str
     mode: str
     exact: bool
+    reason: str = ""
+    fell_back: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JobUnguarded:
+    """The job runs, but would outlive the supervisor, should that be killed by KILL: there can be no guardian."""
+
+    job: str
+    error: OSError
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +49,16 @@ class JobExited:
     exit: Exit
     duration_s: float
     writers_left: bool
+    lossless: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class OutputLost:
+    """Output of the job is, or may be, missing; ``reason``: what was seen. ``remedy`` is a line for its table in the jobs file."""
+
+    job: str
+    reason: str
+    remedy: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,4 +103,15 @@ class Stopping:
     now: bool
 
 
-Event = JobStarted | JobFailedToStart | JobExited | JobLeftRunning | OutputFailed | OutputDropped | CaptureFailed | Stopping
+Event = (
+    JobStarted
+    | JobUnguarded
+    | JobFailedToStart
+    | JobExited
+    | JobLeftRunning
+    | OutputLost
+    | OutputFailed
+    | OutputDropped
+    | CaptureFailed
+    | Stopping
+)

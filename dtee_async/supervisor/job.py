@@ -5,50 +5,99 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 
+from ..core.platforms import HERE, promise
 from ..engine.command import Command, Outcome
+from ..engine.keyboard import Keyboard
+from ..errors import SpawnError
+from ..process.child import open_pidfd
 from ..process.group import members, signal_group
 from ..process.spawn import SpawnPlan
-from ..transport.datagram import DatagramTransport
+from ..transport.pty import PtyTransport
 
 if TYPE_CHECKING:
     from ..core.contracts import Loop, Output
     from ..core.spec import JobSpec
+    from ..engine.captures import Captures
     from ..engine.protocol import Report
-    from ..transport.recvmmsg import ReceiveBuffer
 
-LINGER_S = 1.0
-"""How long a job's output is listened to after its exit, for writers that it left behind."""
+LOOK_S = 0.02
 
 AFTER_KILL_S = 1.0
 """How long outputs may go on delivering, and killed processes may take to vanish, when the grace period is over."""
 
 
 class Job:
-    """A JobSpec that is running. Raises CaptureError when its sockets cannot be made; the outputs stay the caller's until start()."""
+    """A JobSpec that is running. Raises CaptureError when it cannot be captured; the outputs stay the caller's until start()."""
 
-    def __init__(self, loop: Loop, buffer: ReceiveBuffer, spec: JobSpec, outputs: Sequence[Output], report: Report) -> None:
+    def __init__(self, loop: Loop, captures: Captures, spec: JobSpec, outputs: Sequence[Output], report: Report) -> None:
         self.spec = spec
         self.pid = 0
-        self._transport = DatagramTransport(buffer, stamped=any(output.wants_stamps for output in outputs))
-        self.mode, self.exact = self._transport.mode, self._transport.exact
-        self._command = Command(loop, self._transport, outputs, report, self._ended, linger_s=LINGER_S)
+        self.unguarded: SpawnError | None = None
+        """Why it would outlive this process, should that be killed, although it was to die with it."""
+        self._loop = loop
+        self._captures = captures
+        self._plan = SpawnPlan(spec.argv, spec.working_dir, spec.environment)
+        self.capturing = captures.open(spec.capture, self._plan, stamped=any(output.wants_stamps for output in outputs))
+        self._losses = captures.losses(loop, self.capturing.transport)
+        if self._losses is not None:
+            outputs = [*outputs, self._losses.tail]
+        self._command = Command(loop, self.capturing.transport, outputs, report, self._ended, linger_s=spec.listen_s)
+        self._keyboard: Keyboard | None = None
         self._done = anyio.Event()
         self._outcome: Outcome | None = None
 
     def start(self) -> None:
         """Spawn it. Raises SpawnError, with everything closed, outputs too."""
-        spec = self.spec
+        if self._losses is not None:
+            self._losses.begin(self._plan.environment)
+        transport = self.capturing.transport
+        if self.spec.capture.interactive and isinstance(transport, PtyTransport):
+            self._keyboard = Keyboard(self._loop, transport.terminal_fd, full_screen=False)
         try:
-            self.pid = self._command.start(SpawnPlan(spec.argv, spec.working_dir, spec.environment))
+            self.pid = self._command.start(self._plan)
         except BaseException:
             self._command.end_unstarted(0)
             raise
+        if self._keyboard is not None:
+            self._keyboard.start()
+        if self.spec.die_with_supervisor:
+            self._guard()
+
+    def _guard(self) -> None:
+        guardian = self._captures.guardian
+        try:
+            guardian.guard_group(self.pid)
+        except SpawnError as error:
+            self.unguarded = error
+        else:
+            self._command.on_exit = partial(guardian.forget_group, self.pid)
+
+    @property
+    def loss(self) -> str:
+        """What was seen that speaks for lost output, in words; empty: nothing."""
+        return self._losses.seen if self._losses is not None else ""
+
+    @property
+    def lossless(self) -> bool:
+        """Whether nothing speaks for lost output, and the capture mode is not known to lose any on this system."""
+        _, lossless = promise(HERE, self.capturing.transport.mode)
+        return lossless and not self.loss
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Our window has another size now: so has the terminal of the job, if it has one."""
+        if isinstance(self.capturing.transport, PtyTransport):
+            self.capturing.transport.resize(rows, columns)
 
     def _ended(self, outcome: Outcome) -> None:
+        if self._keyboard is not None:
+            self._keyboard.close()
+        if self._losses is not None:
+            self._losses.end()
         self._outcome = outcome
         self._done.set()
 
@@ -87,10 +136,23 @@ class Job:
     async def _processes_gone(self) -> None:
         while left := members(self.pid):
             try:
-                pidfd = os.pidfd_open(left[0].pid)
-            except ProcessLookupError:
+                pidfd = open_pidfd(left[0].pid)
+            except ProcessLookupError:  # gone since we looked; or, without /proc, a leader that is gone stands for the others
+                await self._next_look()
+                continue
+            if pidfd is None:
+                await self._next_look()
                 continue
             try:
                 await anyio.wait_readable(pidfd)
             finally:
                 os.close(pidfd)
+
+    async def _next_look(self) -> None:
+        """Until it is time to look again: without pidfds nothing tells when a process that is not our child has gone."""
+        time = anyio.Event()
+        timer = self._loop.call_later(LOOK_S, time.set)
+        try:
+            await time.wait()
+        finally:
+            timer.cancel()

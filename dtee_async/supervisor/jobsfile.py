@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 import msgspec
 
+from ..core.capture import AUTO, CaptureSpec
 from ..core.outputs import OUTPUT_KEYS, OutputFile, output_files
 from ..core.spec import JobSpec
 from ..errors import ConfigError
@@ -44,6 +45,14 @@ class JobTable(msgspec.Struct, frozen=True):
     combined_append: Paths = []
     combined_overwrite: Paths = []
     quiet: bool = False
+    capture: str = AUTO.mode
+    watch_fds: str = AUTO.watch_fds
+    no_new_privs: bool = AUTO.no_new_privs
+    interactive: bool = AUTO.interactive
+    stderr_apart: bool = AUTO.stderr_apart
+    wait_for: str = "exit"
+    linger_s: float | None = None
+    die_with_supervisor: bool = True
 
 
 class _WrongError(Exception):
@@ -72,6 +81,7 @@ def load_jobs(path: str, environment: Mapping[str, str]) -> list[JobSpec]:
     try:
         specs = [_job(name, table, folder, environment) for name, table in _job_tables(document)]
         _check_outputs(specs)
+        _check_interactive(specs)
     except _WrongError as error:
         raise ConfigError(f"{path}: {error}") from error
     return specs
@@ -115,7 +125,18 @@ def _job(name: str, table: dict[str, Any], folder: str, environment: Mapping[str
     merged = {**environment, **_env_files(f"{key}.env_file", _list(job.env_file), folder, environment), **own}
     outputs = tuple(_outputs(key, job, folder))
     try:
-        return JobSpec(name, job.command, working_dir, merged, outputs, quiet=job.quiet)
+        return JobSpec(
+            name,
+            job.command,
+            working_dir,
+            merged,
+            outputs,
+            quiet=job.quiet,
+            capture=CaptureSpec(job.capture, job.watch_fds, job.no_new_privs, job.interactive, job.stderr_apart),
+            wait_for=job.wait_for,
+            linger_s=job.linger_s,
+            die_with_supervisor=job.die_with_supervisor,
+        )
     except ConfigError as error:
         wrong, _, text = str(error).partition(": ")
         raise _WrongError(f"{key}.{wrong}", text) from error
@@ -241,6 +262,12 @@ def _check_outputs(specs: Sequence[JobSpec]) -> None:
                 same = "" if other_path == file.path else f" (the same file as {other_path})"
                 raise _WrongError(key, f"{file.path} is already written by {other_key}{same}: give each output a file of its own")
             seen[identity] = key, file.path
+
+
+def _check_interactive(specs: Sequence[JobSpec]) -> None:
+    names = [spec.name for spec in specs if spec.capture.interactive]
+    if len(names) > 1:
+        raise _WrongError(f"jobs.{names[1]}.interactive", f"there is one terminal, and it is for jobs.{names[0]} already")
 
 
 def _output_key(file: OutputFile) -> str:

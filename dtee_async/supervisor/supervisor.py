@@ -16,8 +16,10 @@ from .events import (
     JobFailedToStart,
     JobLeftRunning,
     JobStarted,
+    JobUnguarded,
     OutputDropped,
     OutputFailed,
+    OutputLost,
     Stopping,
 )
 from .job import Job
@@ -25,11 +27,12 @@ from .job import Job
 if TYPE_CHECKING:
     from ..core.contracts import Loop, Output
     from ..core.spec import JobSpec
+    from ..engine.captures import Captures
     from ..engine.command import Outcome
-    from ..transport.recvmmsg import ReceiveBuffer
 
 GRACE_S = 10.0
 LAST_WORDS = 0.75
+REMEDY = 'capture = "turnstile"'
 EX_NOINPUT, EX_UNAVAILABLE, EX_OSERR, EX_IOERR = 66, 69, 71, 74
 
 
@@ -39,7 +42,7 @@ class Supervisor:
     def __init__(
         self,
         loop: Loop,
-        buffer: ReceiveBuffer,
+        captures: Captures,
         jobs: Sequence[tuple[JobSpec, Sequence[Output]]],
         on_event: Callable[[Event], None],
         *,
@@ -52,7 +55,7 @@ class Supervisor:
         self.deadline_s = 0.0
         """Until when our own output may go on after a stop, on the loop's clock: a stuck terminal must not use up the grace period."""
         self._loop = loop
-        self._buffer = buffer
+        self._captures = captures
         self._jobs = jobs
         self._tell = on_event
         self._grace_s = grace_s
@@ -85,6 +88,11 @@ class Supervisor:
     async def wait_stopping(self) -> None:
         """Until somebody stops the run."""
         await self._stopping.wait()
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Our window has another size: hand that on to the jobs that have a terminal."""
+        for job in self._running:
+            job.resize(rows, columns)
 
     def kill(self) -> None:
         """KILL every job's group at once."""
@@ -121,7 +129,7 @@ class Supervisor:
             self._tell(OutputFailed(spec.name, output.name, error))
 
         try:
-            job = Job(self._loop, self._buffer, spec, outputs, report)
+            job = Job(self._loop, self._captures, spec, outputs, report)
         except CaptureError as error:
             close_all(outputs)
             self._failed_to_start(spec, error, EX_UNAVAILABLE)
@@ -134,7 +142,10 @@ class Supervisor:
         except UnknownExitStatusError as error:
             self._failed_to_start(spec, error, EX_OSERR)
             return None
-        self._tell(JobStarted(spec.name, job.pid, spec.title, job.mode, job.exact))
+        transport, reason, fell_back = job.capturing
+        self._tell(JobStarted(spec.name, job.pid, spec.title, transport.mode, transport.exact, reason, fell_back))
+        if job.unguarded is not None:
+            self._tell(JobUnguarded(spec.name, job.unguarded))
         return job
 
     def _failed_to_start(self, spec: JobSpec, error: OSError, status: int) -> None:
@@ -159,7 +170,10 @@ class Supervisor:
         for output, size_bytes in outcome.dropped:
             self._tell(OutputDropped(name, output.name, size_bytes))
         self._fail(outcome.exit.status)
-        self._tell(JobExited(name, outcome.exit, outcome.duration_s, outcome.writers_left))
+        lossless = outcome.error is None and job.lossless
+        self._tell(JobExited(name, outcome.exit, outcome.duration_s, outcome.writers_left, lossless))
+        if job.loss:
+            self._tell(OutputLost(name, job.loss, REMEDY))
         if left := members(job.pid):
             self._tell(JobLeftRunning(name, left))
 

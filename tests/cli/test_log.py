@@ -83,6 +83,30 @@ SAID = [
         ("info", "job started", {"job": "web", "pid": 42, "command": "make -j", "capture": "ordered", "exact": True}),
     ),
     (
+        events.JobStarted("web", 42, "npm test", "turnstile", exact=True, reason="runs npm"),
+        ("info", "job started", {"job": "web", "capture": "turnstile", "exact": True, "reason": "runs npm"}),
+    ),
+    (
+        events.JobStarted("web", 42, "npm test", "pipe", exact=False, reason="no turnstile: Operation not permitted", fell_back=True),
+        ("warning", "job started", {"job": "web", "capture": "pipe", "exact": False, "reason": "no turnstile: Operation not permitted"}),
+    ),
+    (
+        events.JobUnguarded("web", OSError(errno.EMFILE, "the guardian process: Too many open files")),
+        ("warning", "job not guarded", {"job": "web", "error": "the guardian process: Too many open files"}),
+    ),
+    (
+        events.OutputLost("web", "process 7 runs node, which writes nothing to a datagram socket", 'capture = "turnstile"'),
+        (
+            "warning",
+            "output may be lost",
+            {
+                "job": "web",
+                "reason": "process 7 runs node, which writes nothing to a datagram socket",
+                "remedy": '[jobs.web] capture = "turnstile"',
+            },
+        ),
+    ),
+    (
         events.JobFailedToStart("web", FileNotFoundError(errno.ENOENT, "No such file or directory", "nope"), 66),
         ("error", "job failed to start", {"job": "web", "error": "nope: No such file or directory", "status": 66}),
     ),
@@ -97,6 +121,10 @@ SAID = [
     (
         events.JobExited("web", DEAD, 1.0, writers_left=False),
         ("warning", "job exited", {"job": "web", "signal": "SIGSEGV", "core_dumped": True, "cpu_s": 0.375}),
+    ),
+    (
+        events.JobExited("web", Exit(0), 1.0, writers_left=False, lossless=False),
+        ("info", "job exited", {"job": "web", "status": 0, "lossless": False}),
     ),
     (
         events.JobExited("web", Exit(-40), 1.0, writers_left=False),
@@ -160,10 +188,14 @@ def test_each_event_is_one_plain_line_on_a_console_without_colour(event, said):
         assert f" {key}=".encode() in output
 
 
-def test_a_clean_exit_says_nothing_about_writers_left():
+def test_a_clean_exit_says_nothing_about_writers_left_or_loss():
     found = json.loads(logged("json", lambda log: log.tell(events.JobExited("web", Exit(0), 1.0, writers_left=False))))
-    assert "writers_left" not in found
-    assert "signal" not in found
+    assert not {"writers_left", "lossless", "signal"} & found.keys()
+
+
+def test_a_mode_that_needs_no_reason_has_none():
+    found = json.loads(logged("json", lambda log: log.tell(events.JobStarted("web", 42, "make", "ordered", exact=True))))
+    assert "reason" not in found
 
 
 def test_colours_are_used_when_they_are_asked_for():

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtee_async.cli.options import JOBS_ONLY, OPTIONS, usage
+from dtee_async.cli.options import JOBS_ONLY, ONE_COMMAND_ONLY, OPTIONS, usage
 from dtee_async.cli.parse import Options, UsageError, parse, program_name
+from dtee_async.core.capture import LINGER_S, MODES, WATCH_FDS
 
 
 def parsed(*words):
@@ -157,7 +158,9 @@ def test_a_missing_argument_is_an_error_that_names_the_option(words, spelling):
     assert error_of(*words) == f"option '{spelling}' requires an argument"
 
 
-@pytest.mark.parametrize("word", ["--help=1", "--help=", "--cron=yes", "--check=1", "--version=x"])
+@pytest.mark.parametrize(
+    "word", ["--help=1", "--help=", "--cron=yes", "--check=1", "--version=x", "--verbose=1", "--stderr-apart=yes", "--doctor="]
+)
 def test_an_argument_for_an_option_that_has_none_is_an_error(word):
     name = word.partition("=")[0]
     assert error_of(word, "true") == f"option '{name}' doesn't allow an argument"
@@ -189,8 +192,61 @@ def test_what_goes_with_jobs_is_an_error_without_it(words):
     assert error_of(*words, "true") == f"option '{name}' goes with --jobs"
 
 
-def test_each_option_that_goes_with_jobs_is_in_the_table():
-    assert set(JOBS_ONLY) <= {option.key for option in OPTIONS}
+def test_each_option_that_goes_with_jobs_or_with_one_command_is_in_the_table():
+    assert set(JOBS_ONLY) | set(ONE_COMMAND_ONLY) <= {option.key for option in OPTIONS}
+    assert not set(JOBS_ONLY) & set(ONE_COMMAND_ONLY)
+
+
+@pytest.mark.parametrize(
+    "words", [["--capture=pipe"], ["--watch-fds", "1-9"], ["--stderr-apart"], ["--wait-for=writers"], ["--verbose"], ["-v"]], ids=" ".join
+)
+def test_with_jobs_a_capture_mode_is_written_into_the_file(words):
+    name = "--verbose" if words == ["-v"] else words[0].partition("=")[0]
+    text = f"with --jobs, option '{name}' belongs to a job: write it into jobs.toml"
+    assert error_of(*words, "--jobs", "jobs.toml") == error_of("--jobs=jobs.toml", *words) == text
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_capture_mode_is_one_of_those_that_there_are(mode):
+    assert parsed("--capture", mode, "true").values == parsed(f"--capture={mode}", "true").values == {"capture": mode}
+
+
+@pytest.mark.parametrize("key", ["capture", "watch-fds", "wait-for"])
+def test_the_choices_are_those_of_the_core(key):
+    (option,) = (option for option in OPTIONS if option.long == key)
+    assert option.choices == {"capture": MODES, "watch-fds": tuple(WATCH_FDS), "wait-for": tuple(LINGER_S)}[key]
+
+
+def test_what_belongs_to_a_mode_goes_with_it_before_or_after():
+    assert parsed("--watch-fds=1-9", "--capture=turnstile", "true").values == {"watch_fds": "1-9", "capture": "turnstile"}
+    options = parsed("--capture=pty", "--stderr-apart", "true")
+    assert (options.values, options.flags) == ({"capture": "pty"}, {"stderr_apart"})
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--watch-fds=1-9"], "option '--watch-fds' goes with --capture=turnstile"),
+        (["--watch-fds=1-2", "--capture=auto"], "option '--watch-fds' goes with --capture=turnstile"),
+        (["--capture=pty", "--watch-fds=1-9"], "option '--watch-fds' goes with --capture=turnstile"),
+        (["--stderr-apart"], "option '--stderr-apart' goes with --capture=pty"),
+        (["--stderr-apart", "--capture=pipe"], "option '--stderr-apart' goes with --capture=pty"),
+        (["--capture=Pipe"], "option '--capture': expected auto or ordered or turnstile or pipe or pty, got 'Pipe'"),
+        (["--capture="], "option '--capture' requires an argument"),
+        (["--capture=pipe", "--capture=auto"], "option '--capture' is given twice"),
+        (["--capture=turnstile", "--watch-fds=2-3"], "option '--watch-fds': expected 1-2 or 1-9, got '2-3'"),
+        (["--wait-for", "ever"], "option '--wait-for': expected exit or writers, got 'ever'"),
+    ],
+)
+def test_a_wish_that_cannot_be_is_an_error(words, text):
+    assert error_of(*words, "true") == text
+
+
+@pytest.mark.parametrize(
+    "words", [["--doctor"], ["--doctor", "--check"], ["--watch-fds=1-9", "--doctor"], ["--jobs=x", "--doctor", "true"]]
+)
+def test_who_asks_for_the_doctor_is_not_told_what_goes_with_what(words):
+    assert "doctor" in parsed(*words).flags
 
 
 @pytest.mark.parametrize(
@@ -252,9 +308,10 @@ def test_the_help_shows_every_option():
 
 def test_the_help_of_cronty_does_not_offer_cron_mode():
     text = usage("cronty", cronty=True)
-    assert "--cron" not in text
-    assert "--jobs" not in text
+    for long in ("cron", "jobs", "verbose", "doctor"):
+        assert f"--{long}" not in text
     assert "--combined-append=FILE" in text
+    assert "--capture=MODE" in text
 
 
 def test_no_two_options_have_the_same_name():
@@ -267,8 +324,8 @@ OPTION_WORDS = st.one_of(
     st.sampled_from([f"--{option.long}" for option in OPTIONS]),
     st.sampled_from([f"-{option.short}" for option in OPTIONS if option.short]),
     st.builds("--{}={}".format, st.sampled_from([option.long for option in OPTIONS]), st.text(max_size=3)),
-    st.text("ioOeEcCqhVx-=", max_size=4).map("-".__add__),
-    st.sampled_from(["json", "console", "uvloop", "asyncio"]),
+    st.text("ioOeEcCqvhVx-=", max_size=4).map("-".__add__),
+    st.sampled_from(["json", "console", "uvloop", "asyncio", "turnstile", "pty", "1-9", "writers"]),
 )
 WORDS = st.one_of(OPTION_WORDS, st.text(max_size=4), st.sampled_from(["-", "--", "---", "--=", "-\udcff", "\udcff", "true"]))
 

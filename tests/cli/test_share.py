@@ -135,6 +135,15 @@ def test_bash_offers_every_option(prog):
         (["--jobs", "="], {"abc.log", "a b", "bin"}),
         (["--loop", ""], {"uvloop", "asyncio"}),
         (["--loop", "=", "u"], {"uvloop"}),
+        (["--capture", ""], {"auto", "ordered", "turnstile", "pipe", "pty"}),
+        (["--capture", "=", "t"], {"turnstile"}),
+        (["--capture=turnstile", "--watch-fds", ""], {"1-2", "1-9"}),
+        (["--watch-fds", "=", "1-9"], {"1-9"}),
+        (["--wait-for", "=", "w"], {"writers"}),
+        (["-v", "--capture", "pty", "--stderr"], {"--stderr-apart"}),
+        (["--capture", "=", "pipe", "--wa"], {"--watch-fds", "--wait-for"}),
+        (["--doc"], {"--doctor"}),
+        (["--capture", "pipe", "abc"], {"abcommand", "abc.log"}),
         (["--log-format", "=", "json", "--chec"], {"--check"}),
         (["-o", "x", ":", "y", "--chec"], {"--check"}),
         (["abc"], {"abcommand", "abc.log"}),
@@ -156,6 +165,13 @@ def test_bash_offers(words, offered, folder):
 )
 def test_bash_leaves_the_command_to_its_own_completion(name, words, offset):
     assert complete("dtee-async", *words, before=f"{name}() {{ COMPREPLY=(at $1); }}\n") == {"at", str(offset)}
+
+
+@pytest.mark.parametrize("name", ["_dtee-async", "_cronty-async"])
+def test_zsh_offers_nothing_more_after_what_only_shows_something(name):
+    text = FILES[f"zsh/site-functions/{name}"]
+    alone = re.findall(r"\(- : \*\)(--[\w-]+)", text)
+    assert alone == (["--help", "--version"] if "cronty" in name else ["--doctor", "--help", "--version"])
 
 
 @pytest.mark.parametrize("prog", share.PROGRAMS)

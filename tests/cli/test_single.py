@@ -162,3 +162,17 @@ def test_three_deep_is_exact(cli, tmp_path, programs, random_writes):
 def test_the_environment_is_the_one_that_we_were_given(environment):
     done = subprocess.run([BIN / "dtee-async", "/usr/bin/env"], capture_output=True, env=environment)
     assert dict(line.split("=", 1) for line in done.stdout.decode().splitlines()) == environment
+
+
+@pytest.mark.parametrize("given", [{}, {"LC_CTYPE": "C"}, {"LC_CTYPE": "POSIX"}, {"LC_CTYPE": "C.UTF-8"}])
+def test_the_command_gets_the_locale_that_we_were_given(cli, given):
+    environment = {"PATH": os.environ["PATH"], **given}
+    done = cli("sh", "-c", 'echo "${LC_CTYPE-unset}"', env=environment)
+    assert done.stdout.decode() == given.get("LC_CTYPE", "unset") + "\n"
+
+
+@pytest.mark.parametrize("mode", ["ordered", "turnstile", "pipe", "pty"])
+def test_no_signal_is_ignored_or_blocked_in_the_command_that_is_not_for_us(cli, mode):
+    program = subprocess.check_output(["which", "grep"]).strip().decode()
+    done = cli(f"--capture={mode}", program, "-E", "SigIgn|SigBlk", "/proc/self/status")
+    assert [int(line.split()[1], 16) for line in done.stdout.splitlines()] == [0, 0]

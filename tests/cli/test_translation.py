@@ -72,6 +72,10 @@ def test_german(cli, settings):
     killed = cli("cronty-async", "sh", "-c", "kill -9 $$", env=env)
     assert killed.stderr.decode().startswith("cronty-async: sh: Prozess durch Signal 9 abgebrochen: ")
     assert killed.returncode == 128 + 9
+    told = cli("-v", "--capture=pipe", "true", env=env)
+    assert told.stderr.decode() == "dtee-async: Erfassungsmodus pipe, Reihenfolge nach dem Lesen\n"
+    wrong = cli("--watch-fds=1-9", "true", env=env)
+    assert wrong.stderr.decode().startswith("dtee-async: Option '--watch-fds' gehört zu --capture=turnstile\n")
     stopped = cli("cronty-async", "sh", "-c", "kill -15 $PPID; sleep 5", env=env)
     assert stopped.stderr.decode().startswith("cronty-async: Signal 15 erhalten: ")
 

@@ -15,7 +15,7 @@ from dtee_async.core.write import Stream, Write
 OUT, ERR = Stream.STDOUT, Stream.STDERR
 
 WRITES = st.lists(
-    st.builds(Write, st.sampled_from(Stream), st.binary(max_size=8), st.integers(0, 2**62), st.integers(0, 2**22)),
+    st.builds(Write, st.sampled_from(Stream), st.binary(max_size=8), st.integers(0, 2**62), st.integers(0, 2**22), st.booleans()),
     max_size=12,
 )
 
@@ -27,6 +27,7 @@ def captured(writes):
         bytes(write.stream for write in writes),
         [write.time_ns for write in writes],
         [write.pid for write in writes],
+        bytes(write.whole for write in writes),
     )
 
 
@@ -83,7 +84,18 @@ def test_a_write_is_a_view_and_not_a_copy():
 
 
 def result(exit, writes=()):
-    return Result("make", exit, captured(list(writes)), True, False, datetime(2024, 2, 29, tzinfo=UTC), 0.5)
+    return Result(
+        "make",
+        exit,
+        captured(list(writes)),
+        mode="ordered",
+        exact=True,
+        lossless=True,
+        reason="",
+        writers_left=False,
+        started=datetime(2024, 2, 29, tzinfo=UTC),
+        duration_s=0.5,
+    )
 
 
 def test_a_result_shows_each_stream_and_both():

@@ -99,7 +99,7 @@ def test_an_error_that_does_not_pass_closes_our_end_so_that_the_child_fails_and_
     loop.run_until(lambda: len(transport.script) == 1)
     assert output.data() == b"1"
     with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(transport.fileno())
+        os.fstat(transport.fds[0])
 
 
 async def test_capture_works_on_a_standard_datagram_endpoint(tmp_path, monkeypatch):

@@ -28,27 +28,6 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         signal.signal(number, signal.SIG_IGN)
 
 
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """preload.c, compiled."""
-    path = tmp_path_factory.mktemp("preload") / "preload.so"
-    subprocess.run(
-        ["cc", "-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o", path, Path(__file__).with_name("preload.c"), "-ldl"], check=True
-    )
-    return path
-
-
-@pytest.fixture
-def failing(library: Path) -> Callable[..., dict[str, str]]:
-    """An environment in which a call fails; see preload.c."""
-
-    def environment(call: str = "", errno: int = 0, **more: object) -> dict[str, str]:
-        words = {"LD_PRELOAD": library, "FAIL_CALL": call, "FAIL_ERRNO": errno} | more
-        return os.environ | {key: str(value) for key, value in words.items()}
-
-    return environment
-
-
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
     """A filesystem with room for one page, and none left (root only)."""

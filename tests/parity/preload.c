@@ -2,6 +2,7 @@
    FAIL_CALL=name[,name...]   these calls fail ...
    FAIL_ERRNO=number          ... with this errno
    FAIL_AFTER=count           ... after so many that do not (for each process; default 0)
+   FAIL_TIMES=count           ... and only so often (default: always)
    FAIL_PATH=path             ... only on an fd that is this file (write, writev, pread, close)
    SIGNAL_AT_BIND=number      a signal to this process in its first bind(): the directory of the sockets exists then
    STRANGER_FD=number         the first connect() to a path leaves a socket of somebody else, connected to the same path, on this fd */
@@ -51,7 +52,10 @@ static int fails(const char *call, int fd)
     static int count;
     if (!named(call) || (fd >= 0 && !is_path(fd)))
         return 0;
-    if (count++ < atoi(getenv("FAIL_AFTER") ? getenv("FAIL_AFTER") : "0"))
+    int after = atoi(getenv("FAIL_AFTER") ? getenv("FAIL_AFTER") : "0");
+    int times = atoi(getenv("FAIL_TIMES") ? getenv("FAIL_TIMES") : "0");
+    int call_number = count++;
+    if (call_number < after || (times && call_number >= after + times))
         return 0;
     errno = atoi(getenv("FAIL_ERRNO"));
     return 1;
@@ -111,6 +115,11 @@ int close(int fd)
 int recvmmsg(int fd, struct mmsghdr *vector, unsigned count, int flags, struct timespec *timeout)
 {
     return fails("recvmmsg", -1) ? -1 : REAL(recvmmsg)(fd, vector, count, flags, timeout);
+}
+
+ssize_t recvmsg(int fd, struct msghdr *message, int flags)
+{
+    return fails("recvmsg", -1) ? -1 : REAL(recvmsg)(fd, message, flags);
 }
 
 int connect(int fd, const struct sockaddr *address, socklen_t size)

@@ -1,13 +1,10 @@
 """What happens on a terminal: Ctrl-C, what the shell around us sees, and who has the terminal."""
 
-import fcntl
 import os
-import pty
 import re
 import signal
 import subprocess
 import sys
-import termios
 from pathlib import Path
 
 import pytest
@@ -16,60 +13,6 @@ BIN = Path(sys.executable).parent
 
 MOMENTS = 60
 LAST_S = 0.08
-
-
-class Terminal:
-    """A pseudo-terminal that is the controlling one of the process started on it."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.shown = b""
-        self.child = None
-        self._ours, self._theirs = pty.openpty()
-
-    def start(self, *words, **options):
-        def take_terminal():
-            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-        settings = {"stdin": self._theirs, "stdout": self._theirs, "stderr": self._theirs, "cwd": self.folder, "start_new_session": True}
-        self.child = subprocess.Popen([*map(str, words)], preexec_fn=take_terminal, **(settings | options))
-        os.close(self._theirs)
-        self._theirs = None
-        return self
-
-    def type(self, data):
-        os.write(self._ours, data)
-
-    def read_until(self, pattern, after=0):
-        """Everything shown, when the pattern has been; the end of the match."""
-        while not (match := re.compile(pattern).search(self.shown, after)):
-            self.shown += os.read(self._ours, 65536).replace(b"\r\n", b"\n")  # EIO: it ended, and had not shown that
-        return match.end()
-
-    def wait(self):
-        """Read until nobody has the terminal open any more; the status."""
-        while True:
-            try:
-                self.shown += os.read(self._ours, 65536).replace(b"\r\n", b"\n")
-            except OSError:
-                return self.child.wait()
-
-    def close(self):
-        os.close(self._ours)
-        if self._theirs is not None:
-            os.close(self._theirs)
-
-
-@pytest.fixture
-def terminal(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", f"{BIN}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("LC_ALL", "C")
-    monkeypatch.setenv("TERM", "dumb")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    terminal = Terminal(tmp_path)
-    yield terminal
-    terminal.close()
-    print(terminal.shown.decode(errors="replace"))  # if the test fails
 
 
 ONE_COMMAND = [["dtee-async"], ["dtee-async", "-C", "file"], ["dtee-async", "-i"], ["cronty-async"]]

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from dtee_async.core.capture import CaptureSpec
 from dtee_async.core.outputs import OUTPUT_KEYS, OutputFile
 from dtee_async.core.spec import JobSpec
 from dtee_async.core.write import Stream
@@ -151,6 +152,14 @@ WRONG_TYPES = {
     "combined_append": PATHS,
     "combined_overwrite": PATHS,
     "quiet": ('"yes"', ["boolean", "got string"]),
+    "capture": ("3", ["string", "got integer"]),
+    "watch_fds": ("[1, 2]", ["string", "got list"]),
+    "no_new_privs": ("1", ["boolean", "got integer"]),
+    "interactive": ('"yes"', ["boolean", "got string"]),
+    "stderr_apart": ("0", ["boolean", "got integer"]),
+    "wait_for": ("true", ["string", "got boolean"]),
+    "linger_s": ('"1 s"', ["float", "got string"]),
+    "die_with_supervisor": ('"no"', ["boolean", "got string"]),
 }
 
 
@@ -192,6 +201,23 @@ def test_a_job_without_a_command_says_what_a_command_is(wrong):
 )
 def test_a_command_that_cannot_be_one_is_named_by_its_key(wrong, command, expected):
     assert wrong(f"[jobs.web]\ncommand = {command}\n").startswith(f"jobs.web.command: {expected}")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("capture", '"turnstyle"', "expected one of auto, ordered, turnstile, pipe, pty, got 'turnstyle'"),
+        ("watch_fds", '"1-3"', "expected one of 1-2, 1-9, got '1-3'"),
+        ("wait_for", '"ever"', "expected one of exit, writers, got 'ever'"),
+        ("linger_s", "-1", "expected a number of seconds, got -1.0"),
+        ("linger_s", "nan", "expected a number of seconds, got nan"),
+        ("linger_s", "inf", "expected a number of seconds, got inf"),
+        ("interactive", "true", 'goes with capture = "pty", which is a terminal'),
+        ("stderr_apart", "true", 'goes with capture = "pty", which is a terminal'),
+    ],
+)
+def test_a_wish_about_the_capture_that_cannot_be_had_is_named_by_its_key(wrong, key, value, expected):
+    assert wrong(WEB + f"{key} = {value}\n") == f"jobs.web.{key}: {expected}"
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/", "a\nb", "a\tb", "a\0b", "a\x01b", "a\x1b[31mb", "a\x7fb", "a\x9bb", "x" * 101])
@@ -348,6 +374,12 @@ def test_a_job_is_what_its_table_says(load, tmp_path):
         err_overwrite = ["err.log", "/dev/null"]
         combined_append = []
         quiet = true
+        capture = "turnstile"
+        watch_fds = "1-9"
+        no_new_privs = true
+        wait_for = "writers"
+        linger_s = 2
+        die_with_supervisor = false
     """)
     assert spec == JobSpec(
         "web",
@@ -360,11 +392,26 @@ def test_a_job_is_what_its_table_says(load, tmp_path):
             OutputFile("/dev/null", Stream.STDERR, append=False),
         ),
         quiet=True,
+        capture=CaptureSpec("turnstile", "1-9", no_new_privs=True),
+        wait_for="writers",
+        linger_s=2.0,
+        die_with_supervisor=False,
     )
 
 
-def test_a_job_with_only_a_command_runs_where_the_file_is(load, tmp_path):
-    assert load(WEB, {"HOME": "/root"}) == [JobSpec("web", "true", str(tmp_path), {"HOME": "/root"})]
+def test_a_terminal_can_be_for_the_keyboard_too_or_for_stdout_alone(load):
+    (keyboard,) = load(WEB + 'capture = "pty"\ninteractive = true\n')
+    (stdout,) = load(WEB + 'capture = "pty"\nstderr_apart = true\n')
+    assert (keyboard.capture, stdout.capture) == (CaptureSpec("pty", interactive=True), CaptureSpec("pty", stderr_apart=True))
+
+
+def test_two_jobs_cannot_have_the_keyboard(wrong):
+    job = '[jobs.{}]\ncommand = "cat"\ncapture = "pty"\ninteractive = true\n'
+    assert wrong(job.format("a") + job.format("b")) == "jobs.b.interactive: there is one terminal, and it is for jobs.a already"
+
+
+def test_a_job_with_only_a_command_runs_where_the_file_is_and_ends_with_the_supervisor(load, tmp_path):
+    assert load(WEB, {"HOME": "/root"}) == [JobSpec("web", "true", str(tmp_path), {"HOME": "/root"}, die_with_supervisor=True)]
 
 
 @pytest.mark.parametrize("name", ["web", "a b", "café", "x" * 100, "...", "-", "a.b", "日本"])

@@ -10,6 +10,7 @@ import pytest
 from dtee_async.core.outputs import OutputFile
 from dtee_async.core.spec import JobSpec
 from dtee_async.core.write import Stream
+from dtee_async.engine.captures import Captures
 from dtee_async.engine.pumps import PumpProcess
 from dtee_async.errors import OutputError
 from dtee_async.process.group import members
@@ -17,7 +18,6 @@ from dtee_async.supervisor.events import JobExited, JobFailedToStart, JobLeftRun
 from dtee_async.supervisor.files import open_all, open_in_host
 from dtee_async.supervisor.supervisor import Supervisor
 from dtee_async.testing import RecordingOutput, open_fds
-from dtee_async.transport.recvmmsg import ReceiveBuffer
 
 
 class Run:
@@ -29,7 +29,7 @@ class Run:
         self.told = anyio.Event()
         specs = [JobSpec(f"job{i}", command) for i, command in enumerate(commands)]
         jobs = [(spec, [output]) for spec, output in zip(specs, self.outputs, strict=True)]
-        self.supervisor = Supervisor(loop, ReceiveBuffer(), jobs, self._tell, **options)
+        self.supervisor = Supervisor(loop, Captures(), jobs, self._tell, **options)
 
     def _tell(self, event):
         self.events.append(event)

@@ -3,7 +3,7 @@
 function __dtee_async_command --description 'the command on the command line, and what follows'
     set -l words (commandline -opc) (commandline -ct)
     set -e words[1]
-    argparse -s o/out-append=+ O/out-overwrite=+ e/err-append=+ E/err-overwrite=+ c/combined-append=+ C/combined-overwrite=+ i/ignore-interrupts q/cron jobs= check log-format= loop= h/help V/version -- $words 2>/dev/null
+    argparse -s o/out-append=+ O/out-overwrite=+ e/err-append=+ E/err-overwrite=+ c/combined-append=+ C/combined-overwrite=+ capture= watch-fds= stderr-apart wait-for= i/ignore-interrupts q/cron jobs= check log-format= loop= v/verbose doctor h/help V/version -- $words 2>/dev/null
     or return
     set -q argv[1]
     and not string match -q -- '-*' $argv[1]
@@ -23,11 +23,17 @@ complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -s e -l err-appe
 complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -s E -l err-overwrite -d 'write standard error to FILE' -r -F
 complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -s c -l combined-append -d 'append both, in order, to FILE' -r -F
 complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -s C -l combined-overwrite -d 'write both, in order, to FILE' -r -F
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l capture -d 'how to capture: auto (default), ordered, turnstile, pipe or pty' -x -a 'auto ordered turnstile pipe pty'
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l watch-fds -d 'with --capture=turnstile: the file descriptors to order, 1-2 (default) or 1-9' -x -a '1-2 1-9'
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l stderr-apart -d 'with --capture=pty: standard error does not go through the terminal'
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l wait-for -d 'end with the command'"'"'s exit (default), or when its last writers are gone' -x -a 'exit writers'
 complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -s i -l ignore-interrupts -d 'ignore interrupt signals; the command still gets its own'
 complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -s q -l cron -d 'be silent unless the command writes to standard error or fails'
 complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l jobs -d 'run all commands of a TOML file at once' -r -F
 complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l check -d 'with --jobs: check the file and run nothing'
 complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l log-format -d 'with --jobs: console (default) or json' -x -a 'console json'
 complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l loop -d 'with --jobs: the event loop, uvloop (default) or asyncio' -x -a 'uvloop asyncio'
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -s v -l verbose -d 'say which capture mode was chosen, and why'
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l doctor -d 'show what this system offers, what to change, and what that buys'
 complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -s h -l help -d 'show this and exit'
 complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -s V -l version -d 'show the version and exit'
