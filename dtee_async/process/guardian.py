@@ -81,6 +81,12 @@ class Guardian:
             self._watches[slot] = watch
             return watch
 
+    def prepare(self) -> None:
+        """Have the process, so that guard_group() takes no time. SpawnError: there can be none."""
+        with self._or_spawn_error():
+            if self._program is None:
+                self._program = _Program(self._have_slots().fd)
+
     def guard_group(self, pgid: int) -> None:
         """Have this group ended if we are killed before we forget it. SpawnError: there can be no guardian."""
         assert pgid > 1, "to the kernel 0 is the guardian's own group, and 1 is everybody"
@@ -96,7 +102,7 @@ class Guardian:
         # Without a process nobody remembers the group.
         with contextlib.suppress(OSError):
             self._tell(program.MESSAGE.pack(program.FORGET, pgid, 0))
-        self._let_go_if_idle()
+        self.let_go_if_idle()
 
     def close(self) -> None:
         """Release and forget everything. Can be called twice."""
@@ -120,7 +126,7 @@ class Guardian:
         del self._watches[watch.slot]
         # The slot can be used again at once: the guardian has what was in it by the message, and looks into no slot that was released.
         self._have_slots().give_back(watch.slot, watch.pending)
-        self._let_go_if_idle()
+        self.let_go_if_idle()
 
     def _have_slots(self) -> _Slots:
         if self._slots is None:
@@ -152,7 +158,8 @@ class Guardian:
         for pgid in self._groups:
             started.send(program.MESSAGE.pack(program.GUARD, pgid, 0))
 
-    def _let_go_if_idle(self) -> None:
+    def let_go_if_idle(self) -> None:
+        """Have no process while nothing is watched or recorded."""
         if self._watches or self._groups:
             return
         if self._program is not None:
@@ -182,7 +189,7 @@ class Guardian:
         try:
             yield
         except OSError as error:
-            self._let_go_if_idle()
+            self.let_go_if_idle()
             raise SpawnError(error.errno, f"the guardian process: {error.strerror}", error.filename) from error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -58,24 +58,27 @@ class Job:
         transport = self.capturing.transport
         if self.spec.capture.interactive and isinstance(transport, PtyTransport):
             self._keyboard = Keyboard(self._loop, transport.terminal_fd, full_screen=False)
+        guardian = self._captures.guardian if self.spec.die_with_supervisor else None
+        if guardian is not None:
+            self._try_to_guard(guardian.prepare)
         try:
             self.pid = self._command.start(self._plan)
         except BaseException:
             self._command.end_unstarted(0)
+            if guardian is not None:
+                guardian.let_go_if_idle()
             raise
+        if guardian is not None and self.unguarded is None:
+            self._try_to_guard(partial(guardian.guard_group, self.pid))
+            self._command.on_exit = partial(guardian.forget_group, self.pid)
         if self._keyboard is not None:
             self._keyboard.start()
-        if self.spec.die_with_supervisor:
-            self._guard()
 
-    def _guard(self) -> None:
-        guardian = self._captures.guardian
+    def _try_to_guard(self, step: Callable[[], None]) -> None:
         try:
-            guardian.guard_group(self.pid)
+            step()
         except SpawnError as error:
             self.unguarded = error
-        else:
-            self._command.on_exit = partial(guardian.forget_group, self.pid)
 
     @property
     def loss(self) -> str:

@@ -6,9 +6,9 @@ write is for the transport to know.
 
 from __future__ import annotations
 
-import os
 import time
 from errno import EIO
+from os import readv
 
 from ..core.batch import Batch
 from ..errors import CaptureError
@@ -46,8 +46,9 @@ class Pieces:
         Raises CaptureError.
         """
         begin = self.size_bytes
+        room = self._memory[begin : begin + limit_bytes]
         try:
-            count = os.readv(fd, [self._memory[begin : begin + limit_bytes]])
+            count = readv(fd, [room])
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -56,8 +57,8 @@ class Pieces:
             raise CaptureError(error.errno, f"input: {error.strerror}") from error
         if not count:
             return END
-        self.size_bytes = end = begin + count
-        self._views.append(self._memory[begin:end])
+        self.size_bytes = begin + count
+        self._views.append(room[:count])
         self._lengths.append(count)
         self._streams.append(stream)
         return count

@@ -35,7 +35,8 @@ NOTIF_RECV = 0xC0502100
 _NOTIF_SEND = 0xC0182101
 _NOTIF_SET_FLAGS = 0x40082104
 _SYNC_WAKE_UP = 1
-_CONTINUE = struct.pack("=qiI", 0, 0, 1)
+_CONTINUE = struct.pack("=QqiI", 0, 0, 0, 1)
+_ID_BYTES = 8
 _ZERO = bytes(_NOTIF_BYTES)
 _NOTIF = struct.Struct("=QI4xiI8x16xQ")  # id, pid (of the thread), system call, architecture, its third argument
 
@@ -230,6 +231,9 @@ class Listener:
         """``memory``: zeroed, more than 1024 bytes, so that ioctl() has the kernel write right into it: somebody may be watching."""
         self.fd = fd
         self._memory = memory
+        self._notification, self._id = memory[:_NOTIF_BYTES], memory[:_ID_BYTES]
+        self._answer = bytearray(_CONTINUE)
+        self._answered_id = memoryview(self._answer)[:_ID_BYTES]
         with contextlib.suppress(OSError):  # before Linux 6.6: slower
             ioctl(fd, _NOTIF_SET_FLAGS, _SYNC_WAKE_UP)  # the writer runs at once, where we run
         self._write_calls = {(arch.write, arch.audit) for arch in _ARCHES.values()}
@@ -245,7 +249,13 @@ class Listener:
 
     def go_on(self) -> None:
         """Let the announced write be made. Raises FileNotFoundError when its writer was killed."""
+        self._answered_id[:] = self._id
         try:
-            ioctl(self.fd, _NOTIF_SEND, self._memory[:8].tobytes() + _CONTINUE)
+            ioctl(self.fd, _NOTIF_SEND, self._answer)
         finally:
-            self._memory[:_NOTIF_BYTES] = _ZERO
+            self._notification[:] = _ZERO
+
+    def close(self) -> None:
+        """Let go of the memory; the fd is not ours."""
+        self._notification.release()
+        self._id.release()

@@ -14,7 +14,7 @@ import select
 import time
 
 from ..core.write import Stream
-from .pieces import END, Pieces
+from .pieces import BATCH_BYTES, END, Pieces
 from .pipe import LARGE_PIPE_BYTES, Pipes
 from .seccomp import Announcement, FilteredThread, Listener
 
@@ -143,17 +143,17 @@ class TurnstileTransport:
 
     def receive(self) -> Batch | None:
         """Let writers pass one by one, reading both pipes empty before each; what is there when nobody waits."""
-        pieces = self._pieces
+        pieces, look, listener_fd = self._pieces, self._look, self._listener.fd
         for _ in range(ANNOUNCEMENTS):
             # poll(2) looks at its fds in the order in which they are given, at the listener first: if somebody waits there, what the
             # writer before wrote is in a pipe already when the pipes are looked at. A read(2) of an empty one would cost more.
-            events = self._look(0)
-            announced = bool(events) and events[0][0] == self._listener.fd
+            events = look(0)
+            announced = bool(events) and events[0][0] == listener_fd
             if announced and not self._waits and not self._receive_announcement():
                 continue
             for fd, _ in events[announced:]:
-                self._read(fd, complete=self._waits)
-            full = pieces.full
+                self._read(fd)
+            full = pieces.size_bytes >= BATCH_BYTES
             if not self._waits or (full and self._more()):
                 break
             self._let_pass()
@@ -179,26 +179,31 @@ class TurnstileTransport:
             self._announced = self._listener.announcement()
             self._announced_ns = time.time_ns()
             self._split = False
-        with contextlib.suppress(FileNotFoundError):  # it was killed while it waited
+        try:
             self._listener.go_on()
+        except FileNotFoundError:  # it was killed while it waited
+            return
 
-    def _read(self, fd: int, *, complete: bool) -> None:
-        """Read a pipe empty, or as much as makes the batch full. ``complete``: the write that was announced last has returned."""
-        pieces = self._pieces
+    def _read(self, fd: int) -> None:
+        """Read a pipe empty, or as much as makes the batch full."""
         stream, limit_bytes = self._streams[fd]
-        count = limit_bytes
-        while count == limit_bytes and not pieces.full:
-            count = pieces.read(fd, stream, limit_bytes)
-            if count > 0 and self._stamped:
-                self._mark(count, complete=complete and count < limit_bytes)
-        if count == END:
-            del self._pipes.open[stream]
-            self._forget(fd)
+        while True:
+            count = self._pieces.read(fd, stream, limit_bytes)
+            if count == END:
+                del self._pipes.open[stream]
+                self._forget(fd)
+            elif count and self._stamped:
+                self._mark(count, rest=count == limit_bytes)
+            if count != limit_bytes or self._pieces.size_bytes >= BATCH_BYTES:
+                return
 
-    def _mark(self, count: int, *, complete: bool) -> None:
-        """The piece is by the writer announced last, and whole if it has the announced size, or is all that a finished write left."""
+    def _mark(self, count: int, *, rest: bool) -> None:
+        """The piece is by the writer announced last, and whole if it has the announced size, or is all that a finished write left.
+
+        A write has finished when the next one is announced, or was interrupted; ``rest``: there may be more of it.
+        """
         pid, size_bytes = self._announced
-        whole = count == size_bytes or (complete and size_bytes < 0 and not self._split and pid != 0)
+        whole = count == size_bytes or (self._waits and not rest and size_bytes < 0 and not self._split and pid != 0)
         self._pieces.mark(self._announced_ns or time.time_ns(), pid, whole=whole)
         self._split = True
 
@@ -220,6 +225,7 @@ class TurnstileTransport:
             return
         self._closed = True
         self._thread.end()
+        self._listener.close()
         self._watch.release()
         os.close(self._listener.fd)
         self._pipes.close()

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 
@@ -21,6 +22,17 @@ PROMISES = {
     "pipe": "capture mode pipe, order by time of reading",
 }
 NESTED = f"{PROMISES['pipe']} (no turnstile: a turnstile is around this process already)"
+
+
+@contextmanager
+def started(words, **options):
+    """A program in a process group of its own, which does not outlive the block."""
+    with subprocess.Popen(words, process_group=0, **options) as process:
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 # What arrives.
@@ -76,7 +88,7 @@ def test_with_wait_for_writers_what_the_last_of_them_writes_is_there(fifo, captu
     path = fifo("go")
     script = f"(cat {path}; echo late >&2) & echo now; exit 3"
     words = [BIN / "dtee-async", "--capture", capture_mode, "--wait-for=writers", "-C", tmp_path / "all", "sh", "-c", script]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with started(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"now\n"
         path.write_text("told\n")
         out, err = process.communicate(timeout=BOUND_S)
@@ -125,7 +137,7 @@ def ends(pidfd):
 def test_a_closed_pipe_ends_us_by_sigpipe_and_the_command_too(fifo, capture_mode):
     path = fifo("pid")
     words = [BIN / "dtee-async", "--capture", capture_mode, "sh", "-c", f"echo $$ >{path}; exec yes"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+    with started(words, stdout=subprocess.PIPE) as process:
         pidfd = pidfd_of(path)
         process.stdout.read(10)
         process.stdout.close()
@@ -139,7 +151,7 @@ def test_when_we_are_ended_by_a_signal_the_command_is_not_disturbed_and_its_writ
     path, go, said = fifo("pid"), fifo("go"), fifo("said")
     script = f"trap '' PIPE; echo before; echo $$ >{path}; cat {go}; echo late; echo late >&2; echo gone on >{said}"
     command = [BIN / words[0], "--capture", capture_mode, "sh", "-c", script]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with started(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         pidfd = pidfd_of(path)
         process.send_signal(number)
         assert process.wait(BOUND_S) == -number

@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
@@ -88,18 +89,26 @@ async def test_a_job_can_have_more_fds_ordered():
 
 def daemon(fifo):
     """A shell command that ends at once, and leaves one that writes when it is told to."""
-    return f"echo now; (cat {fifo}; echo late >&2) & exit 0"
+    return f"echo now; (read -r word <{fifo}; echo $word; echo late >&2) & exit 0"
+
+
+@contextmanager
+def both_ends(path):
+    """Of a FIFO: what is written to it stays there until somebody reads it, and nobody waits."""
+    with open(os.open(path, os.O_RDWR), "w", buffering=1) as file:
+        yield file
 
 
 async def test_a_job_that_waits_for_its_writers_ends_with_the_last_of_them(capture_mode, fifo):
     path = fifo("go")
     run = Run(JobSpec("web", daemon(path), capture=CaptureSpec(capture_mode), wait_for="writers"))
-    async with anyio.create_task_group() as group:
-        group.start_soon(run.end)
-        while not run.outputs["web"].writes:
-            await anyio.lowlevel.checkpoint()
-        assert not run.of(JobExited)
-        await anyio.to_thread.run_sync(path.write_text, "told\n")
+    with both_ends(path) as go:
+        async with anyio.create_task_group() as group:
+            group.start_soon(run.end)
+            while not run.outputs["web"].writes:
+                await anyio.lowlevel.checkpoint()
+            assert not run.of(JobExited)
+            go.write("told\n")
     assert sorted(run.outputs["web"].data().split()) == [b"late", b"now", b"told"]
     assert not run.of(JobExited)["web"].writers_left
     assert not run.of(JobLeftRunning)
@@ -108,10 +117,15 @@ async def test_a_job_that_waits_for_its_writers_ends_with_the_last_of_them(captu
 async def test_a_job_that_waits_only_for_its_exit_leaves_its_writers_alone_and_says_that_they_are_there(capture_mode, fifo):
     path = fifo("go")
     run = Run(JobSpec("web", daemon(path), capture=CaptureSpec(capture_mode), linger_s=0.02))
-    assert await run.end() == 0
-    assert run.of(JobExited)["web"].writers_left
-    assert [member.name for member in run.of(JobLeftRunning)["web"].members] != []
-    await anyio.to_thread.run_sync(path.write_text, "")  # somebody reads it: they live
+    with both_ends(path) as go:
+        assert await run.end() == 0
+        assert run.of(JobExited)["web"].writers_left
+        left = [os.pidfd_open(member.pid) for member in run.of(JobLeftRunning)["web"].members]
+        assert left != []
+        go.write("told\n")
+        assert all(select.select([pidfd], [], [], BOUND_S)[0] for pidfd in left)
+    for pidfd in left:
+        os.close(pidfd)
     assert run.outputs["web"].data() == b"now\n"
 
 
@@ -135,11 +149,16 @@ def supervise(tmp_path, loop_name):
         process.communicate()
 
 
-def started(process):
-    """What is said of each job when it starts, by its name."""
-    _, log = process.communicate(timeout=BOUND_S)
-    events = [json.loads(line) for line in log.splitlines() if line.startswith(b"{")]
-    return {event["job"]: event for event in events if event["event"] == "job started"}
+def started(process, count=None):
+    """What is said of each job when it starts, by its name: of so many jobs, or of all, until the end."""
+    found = {}
+    while len(found) != count and (line := process.stderr.readline()):
+        event = json.loads(line) if line.startswith(b"{") else {}
+        if event.get("event") == "job started":
+            found[event["job"]] = event
+    if count is None:
+        process.wait(BOUND_S)
+    return found
 
 
 def test_the_keys_of_the_file_are_obeyed(supervise, tmp_path, fifo, programs, random_writes):
@@ -167,8 +186,9 @@ def test_the_keys_of_the_file_are_obeyed(supervise, tmp_path, fifo, programs, ra
         linger_s = 0
         """
     )
-    path.write_text("told\n")
-    said = started(process)
+    with both_ends(path) as go:
+        go.write("told\n")
+        said = started(process)
     assert {name: (event["capture"], event["exact"]) for name, event in said.items()} == {
         "ordered": ("ordered", True),
         "turnstile": ("turnstile", True),
@@ -245,6 +265,7 @@ def groups(fifo):
 def test_when_the_supervisor_is_killed_its_jobs_end_in_every_mode(supervise, groups, capture_mode):
     by_default, as_said = groups(capture_mode), groups(capture_mode, dies=True)
     process = supervise(by_default.table + as_said.table)
+    started(process, 2)
     by_default.begun()
     as_said.begun()
     process.kill()
@@ -255,6 +276,7 @@ def test_when_the_supervisor_is_killed_its_jobs_end_in_every_mode(supervise, gro
 def test_when_the_supervisor_is_killed_a_job_that_shall_not_end_goes_on(supervise, groups, capture_mode):
     dies, lives = groups("pipe"), groups(capture_mode, dies=False)
     process = supervise(dies.table + lives.table)
+    started(process, 2)
     dies.begun()
     lives.begun()
     process.kill()
