@@ -16,11 +16,11 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check --no-input install --quie
 # They start make too, which must not think that it was called by this one.
 RUN = env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL PATH="$(abspath $(BIN)):$$PATH:/usr/sbin:/sbin"
 
-.PHONY: help demo test bench soak format lint type share clean system
+.PHONY: help demo test bench bench-tee soak format lint type share clean system
 .DELETE_ON_ERROR:
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 
 demo: $(INSTALLED) ## make the environment if need be, and show what dtee-async does (some seconds)
 	@scripts/demo $(BIN)
@@ -34,6 +34,9 @@ test: system $(TESTABLE) ## everything that has to hold: formatting, lint, types
 
 bench: system $(TESTABLE) ## the benchmarks
 	$(RUN) python -m benchmarks $(ARGS)
+
+bench-tee: $(TESTABLE) ## duplicate() and tee of coreutils (ARGS=--quick: 256 MiB instead of 4 GiB)
+	$(BIN)/python benchmarks/tee.py $(ARGS)
 
 soak: system $(TESTABLE) ## the tests that take long, in their order
 	$(RUN) pytest tests/soak -p no:randomly $(ARGS)

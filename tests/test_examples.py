@@ -131,6 +131,20 @@ def test_numbers_notices_what_is_wrong(tmp_path):
     assert checked.stdout.count("WRONG") == 3
 
 
+def test_tee_copies_its_input_to_stdout_and_a_file(tmp_path):
+    data = os.urandom(3_000_000)
+    (tmp_path / "data").write_bytes(data)
+    command = f"cat data | {sys.executable} {ROOT}/examples/tee.py copy | cat >out"
+    done = run("sh", "-c", command, folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "copy").read_bytes() == (tmp_path / "out").read_bytes() == data
+
+
+def test_tee_says_what_failed(tmp_path):
+    done = run("sh", "-c", f"echo x | {sys.executable} {ROOT}/examples/tee.py /dev/full", folder=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "x\n", "tee.py: No space left on device\n")
+
+
 @needs_compiler
 def test_the_demo_succeeds_and_says_where_to_look(tmp_path):
     copy_of("examples", tmp_path)

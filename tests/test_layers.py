@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "supervisor": {"core", "process", "engine"} | ERRORS,
     "api": {"core", "engine", "supervisor"} | ERRORS,
     "testing": {"core", "engine", "api"} | ERRORS,
+    "zerocopy": {"engine", "transport"} | ERRORS,
     "cli": ALL_LAYERS,
     "__main__": {"cli"},
     "__init__": {"version"},
@@ -45,8 +46,8 @@ MAY_NAME = {
 """What may be imported only for the types, under TYPE_CHECKING."""
 
 OUTSIDE = {
-    "anyio": {"supervisor", "api", "cli"},
-    "asyncio": {"api", "cli.jobs"},
+    "anyio": {"supervisor", "api", "zerocopy", "cli"},
+    "asyncio": {"api", "cli.jobs", "zerocopy"},
     "dotenv": {"supervisor"},
     "msgspec": {"supervisor"},
     "structlog": {"cli"},
