@@ -16,6 +16,7 @@ def digest(count, size_bytes):
     return whole.hexdigest()
 
 
+@pytest.mark.parametrize("capture_mode", ["ordered", "turnstile", "pipe", "pty"])
 @pytest.mark.parametrize("size_bytes", [WRITE_BYTES, 3 * WRITE_BYTES + 1])
 def test_256_megabytes_through_a_slow_reader_are_complete_and_take_no_memory(capture_mode, slowly_read, programs, size_bytes):
     count = (256 << 20) // size_bytes
