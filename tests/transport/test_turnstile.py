@@ -488,6 +488,11 @@ def seen_without():
     return seen
 
 
+def signal_masks(lines):
+    """Without SigQ, which counts what is queued for the whole user, and without 32 and 33, which the C library has for its threads."""
+    return {name: int(value, 16) & ~(0b11 << 31) for name, value in (line.split(b":") for line in lines) if name != b"SigQ"}
+
+
 def test_a_child_has_the_signals_that_it_would_have_had_without(start):
     before = signal.signal(signal.SIGUSR2, signal.SIG_IGN), signal.signal(signal.SIGUSR1, lambda *_: None)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGRTMIN, signal.SIGWINCH])
@@ -495,8 +500,8 @@ def test_a_child_has_the_signals_that_it_would_have_had_without(start):
         running = start(*SEEN)
         assert running.end() == 0
         plain = seen_without().splitlines()
-        assert running.data().splitlines()[:-1] == plain[:-1]
-        seen = {name: int(value, 16) for name, value in (line.split(b":") for line in plain[:-1]) if name != b"SigQ"}
+        seen = signal_masks(plain[:-1])
+        assert signal_masks(running.data().splitlines()[:-1]) == seen
         assert seen[b"SigBlk"] == 1 << (signal.SIGRTMIN - 1) | 1 << (signal.SIGWINCH - 1)
         assert seen[b"SigIgn"] & 1 << (signal.SIGUSR2 - 1)
         assert not seen[b"SigIgn"] & 1 << (signal.SIGUSR1 - 1)
