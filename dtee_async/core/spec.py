@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import ConfigError
 from .capture import AUTO, LINGER_S, CaptureSpec
 from .outputs import OutputFile
+from .policy import AVAILABILITY, HEALTH, PRIVILEGES, SHUTDOWN, Availability, Condition, Health, Privileges, Shutdown
 
 SHELL = "/bin/sh"
 
@@ -20,7 +21,8 @@ class JobSpec:
     environment of the command; None for ours. ``wait_for``: the job ends with its command
     (``exit``), or when no process holds its stdout and stderr any more (``writers``); ``linger_s``
     is how long writers that are left are listened to at most. ``die_with_supervisor``: its process
-    group is killed when this process vanishes.
+    group is killed when this process vanishes. ``depends_on``: the jobs that it starts after, and
+    what it waits for in each. ``success_exit_codes``: the exit statuses that are no failure.
     """
 
     name: str
@@ -33,6 +35,14 @@ class JobSpec:
     wait_for: str = "exit"
     linger_s: float | None = None
     die_with_supervisor: bool = False
+    description: str = ""
+    disabled: bool = False
+    depends_on: Mapping[str, Condition] = field(default_factory=dict)
+    health: Health = HEALTH
+    availability: Availability = AVAILABILITY
+    success_exit_codes: tuple[int, ...] = (0,)
+    shutdown: Shutdown = SHUTDOWN
+    privileges: Privileges = PRIVILEGES
 
     def __post_init__(self) -> None:
         if isinstance(self.command, str):
@@ -48,6 +58,8 @@ class JobSpec:
             raise ConfigError(f"wait_for: expected one of {', '.join(LINGER_S)}, got {self.wait_for!r}")
         if self.linger_s is not None and not 0 <= self.linger_s < float("inf"):
             raise ConfigError(f"linger_s: expected a number of seconds, got {self.linger_s}")
+        if wrong := [code for code in self.success_exit_codes if not 0 <= code <= 255]:
+            raise ConfigError(f"success_exit_codes: expected numbers from 0 to 255, got {wrong[0]}")
 
     @property
     def listen_s(self) -> float:
