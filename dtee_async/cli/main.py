@@ -66,6 +66,10 @@ def _run(options: Options) -> int:
         return run_jobs(options)
     if not options.command:
         return _print_out(options, usage(options.prog, cronty=options.cronty), EX_USAGE)
+    if options.copies:
+        from .copy import run_copy
+
+        return run_copy(options)
     from .single import run_single
 
     return run_single(options)

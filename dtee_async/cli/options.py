@@ -71,7 +71,17 @@ OPTIONS = (
         choices=("uvloop", "asyncio"),
         cronty=False,
     ),
-    Option("v", "verbose", N_("say which capture mode was chosen, and why"), cronty=False),
+    Option(
+        "",
+        "output-error",
+        N_("with -: what to do when an output fails: warn, warn-nopipe, exit or exit-nopipe, as tee(1)"),
+        metavar=N_("MODE"),
+        choices=("warn", "warn-nopipe", "exit", "exit-nopipe"),
+        cronty=False,
+    ),
+    Option("", "progress", N_("with -: show bytes, rate and time on standard error, if that is a terminal"), cronty=False),
+    Option("", "force-progress", N_("with -: the same, whatever standard error is"), cronty=False),
+    Option("v", "verbose", N_("say which capture mode was chosen, and why; with -: how each output got its bytes"), cronty=False),
     Option("", "doctor", N_("show what this system offers, what to change, and what that buys"), cronty=False),
     Option("h", "help", N_("show this and exit")),
     Option("V", "version", N_("show the version and exit")),
@@ -82,13 +92,19 @@ ONE_COMMAND_ONLY = ("capture", "watch_fds", "stderr_apart", "wait_for", "verbose
 
 JOBS_ONLY = ("check", "log_format", "loop")
 
+COPY_ONLY = ("output_error", "progress", "force_progress")
+"""With ``-`` in the place of a command."""
+
 
 def usage(prog: str, *, cronty: bool) -> str:
     """The text of --help."""
     lines = [_("Usage: {prog} [OPTION]... COMMAND [ARGUMENT]...").format(prog=prog)]
     if not cronty:
+        lines.append(_("       {prog} [OPTION]... -").format(prog=prog))
         lines.append(_("       {prog} --jobs FILE [--check] [--log-format FORMAT] [--loop LOOP]").format(prog=prog))
     lines += ["", _(_CRONTY if cronty else _NORMAL), ""]
+    if not cronty:
+        lines.insert(-1, _("With - as the command, copy standard input to standard output and to files, as tee does."))
     for option in OPTIONS:
         if option.cronty or not cronty:
             lines.append(f"  {_spelling(option):<34}{_(option.help)}")

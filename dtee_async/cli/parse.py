@@ -9,7 +9,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from .options import JOBS_ONLY, ONE_COMMAND_ONLY, OPTIONS, Option
+from ..core.outputs import OUTPUT_KEYS
+from ..core.write import Stream
+from .options import COPY_ONLY, JOBS_ONLY, ONE_COMMAND_ONLY, OPTIONS, Option
 from .text import _
 
 TYPE_CHECKING = False
@@ -42,6 +44,11 @@ class Options(NamedTuple):
     def cron(self) -> bool:
         """Cron mode: asked for, or by our name."""
         return self.cronty or "cron" in self.flags
+
+    @property
+    def copies(self) -> bool:
+        """Whether there is no command to run, but standard input to copy."""
+        return not self.cronty and bool(self.command) and self.command[0] == "-"
 
 
 def program_name(argv0: str, path: str) -> str:
@@ -129,12 +136,18 @@ def _argument(spelling: str, rest: list[str]) -> str:
 def _check(options: Options) -> None:
     if options.flags & {"help", "version", "doctor"}:
         return
+    for key in () if options.copies else COPY_ONLY:
+        if _given(options, key):
+            raise UsageError(_("option '{option}' goes with - as the command: standard input is copied").format(option=_spelled(key)))
     if "jobs" in options.values:
         _check_jobs(options, options.values["jobs"])
         return
     for key in JOBS_ONLY:
         if _given(options, key):
             raise UsageError(_("option '{option}' goes with --jobs").format(option=_spelled(key)))
+    if options.copies:
+        _check_copy(options)
+        return
     for key, mode in (("watch_fds", "turnstile"), ("stderr_apart", "pty")):
         if _given(options, key) and options.values.get("capture") != mode:
             raise UsageError(_("option '{option}' goes with --capture={mode}").format(option=_spelled(key), mode=mode))
@@ -156,6 +169,18 @@ def _check_jobs(options: Options, file: str) -> None:
         if _given(options, key):
             text = _("with --jobs, option '{option}' belongs to a job: write it into {file}")
             raise UsageError(text.format(option=_spelled(key), file=file))
+
+
+def _check_copy(options: Options) -> None:
+    """Standard input is one stream, and no command."""
+    if len(options.command) > 1:
+        raise UsageError(_("- copies standard input and takes no arguments: unexpected '{word}'").format(word=options.command[1]))
+    for key in ("cron", *ONE_COMMAND_ONLY):
+        if key != "verbose" and _given(options, key):
+            raise UsageError(_("option '{option}' goes with a command, and - is none").format(option=_spelled(key)))
+    for key, _path in options.files:
+        if OUTPUT_KEYS[key].stream != Stream.STDOUT:
+            raise UsageError(_("- copies one stream: use -o or -O in the place of '{option}'").format(option=_spelled(key)))
 
 
 def _given(options: Options, key: str) -> bool:

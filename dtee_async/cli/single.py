@@ -8,29 +8,35 @@ import os
 import signal
 import subprocess
 import sys
+from errno import EPIPE
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from ..core.capture import LINGER_S, CaptureSpec
 from ..core.contracts import ChildFds
 from ..core.exit import Exit, signal_text
-from ..core.outputs import OUTPUT_KEYS
 from ..engine.captures import Captures, Capturing
 from ..engine.command import Command, Outcome
 from ..engine.selectloop import SelectLoop
 from ..errors import CaptureError, OutputError, SpawnError
-from ..output.file import FileOutput, open_file, truncate_file
+from ..output.file import FileOutput
 from ..output.spool import SpoolOutput
 from ..output.standard import StandardOutput
 from ..process.child import reap
 from ..process.group import die_by
 from ..process.spawn import SpawnPlan, become, spawn
 from ..process.stdio import make_blocking
+from .files import open_files
 from .status import EX_CANTCREAT, EX_IOERR, EX_NOINPUT, EX_OSERR, EX_UNAVAILABLE
 from .text import _
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..core.contracts import Output, Transport
     from ..engine.keyboard import Keyboard
+    from ..engine.protocol import Capture
+    from ..engine.relay import Relay
     from .parse import Options
 
 ALONE_ROUNDS = 64
@@ -79,10 +85,7 @@ class _Single:
         standard = SpoolOutput(StandardOutput()) if cron else StandardOutput()
         with loop:
             self._loop = loop
-            command = Command(
-                loop, capturing.transport, [standard, *files], self._report, self._done, linger_s=self._linger_s(), rounds=ALONE_ROUNDS
-            )
-            self._say_mode(capturing)
+            command = self._command_on(loop, capturing, [standard, *files])
             with self._at_terminal(loop, capturing.transport) as keyboard:
                 self._start(command)
                 if keyboard is not None and self._outcome is None:
@@ -93,6 +96,14 @@ class _Single:
             if self._outcome is None:
                 command.read_now()
             return self._finish(standard)
+
+    def _command_on(self, loop: SelectLoop, capturing: Capturing, outputs: list[Output]) -> Command:
+        linger_s = self._linger_s()
+        relay = _relay(loop, capturing.transport, outputs, linger=linger_s > 0) if capturing.transport.mode == "pipe" else None
+        if relay is not None:
+            signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # of a pipe of ours; of our own stdout we are told
+        self._say_mode(capturing, relayed=relay is not None)
+        return Command(loop, capturing.transport, outputs, self._report, self._done, linger_s=linger_s, rounds=ALONE_ROUNDS, relay=relay)
 
     def _at_terminal(self, loop: SelectLoop, transport: Transport) -> contextlib.AbstractContextManager[Keyboard | None]:
         """In mode ``pty``: Ctrl-C and the window's size reach the command, and so does what is typed at our terminal, if it is one."""
@@ -153,13 +164,16 @@ class _Single:
         """As dtee, one command does not wait for what it left behind, unless it was asked for."""
         return LINGER_S["writers"] if self._options.values.get("wait_for") == "writers" else 0
 
-    def _say_mode(self, capturing: Capturing) -> None:
+    def _say_mode(self, capturing: Capturing, *, relayed: bool) -> None:
         """With -v; a mode that cannot be had is said in any case, but in cron mode."""
         transport, reason, fell_back = capturing
         if self._options.cron or not (fell_back or "verbose" in self._options.flags):
             return
         exact = _("exact order") if transport.exact else _("order by time of reading")
-        text = _("capture mode {mode}, {exact}").format(mode=transport.mode, exact=exact) + (f" ({reason})" if reason else "")
+        text = _("capture mode {mode}, {exact}").format(mode=transport.mode, exact=exact)
+        if relayed:
+            text += ", " + _("bytes moved by tee(2) and splice(2)")
+        text += f" ({reason})" if reason else ""
         _say(f"{self._options.prog}: {text}\n")
 
     def _start(self, command: Command) -> None:
@@ -172,31 +186,14 @@ class _Single:
                 command.end_unstarted(_start_status(error), self._failure(error))
 
     def _open_files(self) -> list[FileOutput] | None:
-        """All files, so that every failure is reported; None if there was one (in cron mode: what could be opened)."""
-        opened: list[tuple[int, str, str]] = []
-        failed = False
-        for key, path in self._options.files:
-            try:
-                opened.append((open_file(path, append=OUTPUT_KEYS[key].append), key, path))
-            except OutputError as error:
-                self._complain(error)
-                failed = True
-        if failed:
+        """All files; None if one could not be opened (in cron mode: what could be)."""
+        cron = self._options.cron
+        opened, complete = open_files(self._options.files, self._complain, all_or_none=not cron)
+        if not complete:
             self._status = EX_CANTCREAT
-        if failed and not self._options.cron:
-            for fd, _, _ in opened:
-                os.close(fd)
-            return None
-        for fd, key, path in opened:
-            if not OUTPUT_KEYS[key].append:
-                try:
-                    truncate_file(fd, path)
-                except OutputError as error:
-                    self._complain(error)
-                    self._status = EX_CANTCREAT
-        if self._status and not self._options.cron:
-            return None
-        return [FileOutput(fd, OUTPUT_KEYS[key].stream, path) for fd, key, path in opened]
+            if not cron:
+                return None
+        return [FileOutput(fd, key.stream, path) for fd, key, path in opened]
 
     def _set_signals(self, *, cron: bool) -> None:
         if "ignore_interrupts" in self._options.flags and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -228,6 +225,8 @@ class _Single:
         self._outcome = outcome
 
     def _report(self, output: Output, error: OSError) -> None:
+        if error.errno == EPIPE and not self._options.cron:  # only a relay tells it: else SIGPIPE has killed us
+            die_by(signal.SIGPIPE)
         if isinstance(output, StandardOutput | SpoolOutput):
             self._own_output_failed = True
         else:
@@ -294,6 +293,17 @@ class _Single:
 
     def _say_ending(self, exit: Exit) -> None:
         _say(f"{self._options.prog}: {_ending(self._command, exit)}\n")
+
+
+def _relay(loop: SelectLoop, transport: Transport, outputs: list[Output], *, linger: bool) -> Callable[[Capture], Relay] | None:
+    """What makes a relay, where the bytes need not be looked at."""
+    from ..engine.relay import Relay, plain_sinks
+    from ..transport.pipe import PipeTransport
+
+    sinks = plain_sinks(transport, outputs)
+    if sinks is None or not isinstance(transport, PipeTransport):
+        return None
+    return partial(Relay, loop, transport, sinks=sinks, linger=linger)
 
 
 def _ending(command: str, exit: Exit) -> str:

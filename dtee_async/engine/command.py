@@ -29,6 +29,7 @@ from .protocol import ROUNDS, Capture, Reading, Report
 
 if TYPE_CHECKING:
     from ..core.contracts import Loop, Output, Timer, Transport
+    from .relay import Relay
 
 FIRST_LOOK_S = 0.005
 LONGEST_LOOK_S = 0.2
@@ -57,6 +58,8 @@ class Outcome(NamedTuple):
     """Outputs that were given up, and how many bytes each had taken and not delivered."""
     error: OSError | None
     """Receiving failed, or the exit status could not be known."""
+    relayed: bool = False
+    """The bytes went to the outputs by tee(2) and splice(2)."""
 
 
 class Command:
@@ -72,7 +75,9 @@ class Command:
         *,
         linger_s: float,
         rounds: int = ROUNDS,
+        relay: Callable[[Capture], Relay] | None = None,
     ) -> None:
+        """``relay``: makes what moves the bytes to the outputs, in the place of batches that they are shown."""
         self.phase = Phase.RUNNING
         self.on_exit: Callable[[], None] | None = None
         """Called when the child has exited and is not reaped yet: its pid cannot mean anybody else."""
@@ -82,6 +87,7 @@ class Command:
         self._on_done = on_done
         self._linger_s = linger_s
         self._rounds = rounds
+        self._relay = relay
         self._exit = Exit(0)
         self._error: OSError | None = None
         self._timer: Timer | None = None
@@ -94,7 +100,9 @@ class Command:
     def start(self, plan: SpawnPlan) -> int:
         """Open the outputs and spawn the child; its pid. Raises SpawnError: call end_unstarted() then."""
         self._capture.open()
-        self._reading = Reading(self._loop, self._transport, self._capture, self._rounds)
+        self._reading = (
+            Reading(self._loop, self._transport, self._capture, self._rounds) if self._relay is None else self._relay(self._capture)
+        )
         self._started_s = time.monotonic()
         self._child: Child = self._transport.launch(partial(spawn, plan))
         self._reading.resume_reading()
@@ -188,7 +196,7 @@ class Command:
             self._timer.cancel()
         self._reading.close()
         dropped = self._close_outputs()
-        self._on_done(Outcome(self._exit, self._duration_s, self._writers_left, dropped, self._failure))
+        self._on_done(Outcome(self._exit, self._duration_s, self._writers_left, dropped, self._failure, self._relay is not None))
 
     @property
     def _failure(self) -> OSError | None:

@@ -137,11 +137,20 @@ class Copier:
 
 
 class Emptier(Copier):
-    """Writes to a sink whatever comes through the pipe, until nobody writes to the pipe any more."""
+    """Writes to a sink whatever comes through the pipe, until nobody writes to the pipe any more.
 
-    def __init__(self, pipe: int, fd: int, stop: int) -> None:
+    A splice(2) holds the lock of its pipe as long as the file takes, and the loop would wait for that
+    lock in its next move. So what is there is first taken into a pipe of this thread's own, which is a
+    matter of pointers.
+    """
+
+    def __init__(self, pipe: int, fd: int, stop: int, inner: tuple[int, int]) -> None:
+        """``inner``: a pipe as large as the other, which becomes its own."""
         super().__init__(pipe, fd, stop, select.POLLOUT)
         self.spliced = not self._polled  # splice(2) to a socket or terminal may wait, whatever was asked
+        self._inner, self._into = inner
+        self._held = 0
+        """Bytes in the inner pipe."""
 
     def _open(self, fd: int) -> int:
         if os.isatty(fd) and (ours := reopen_nonblocking(fd)) is not None:
@@ -149,12 +158,18 @@ class Emptier(Copier):
         return os.dup(fd)
 
     def _splice(self) -> int:
-        count = splice(self._pipe, self._fd, CHUNK_BYTES)
+        if not self._held:
+            self._held = splice(self._pipe, self._into, CHUNK_BYTES)
+            if not self._held:
+                return 0
+        count = splice(self._inner, self._fd, self._held)
+        self._held -= count
         self.size_bytes += count
         return count
 
     def _copy(self) -> int:
-        data = os.read(self._pipe, COPY_BYTES)
+        data = os.read(self._inner if self._held else self._pipe, COPY_BYTES)
+        self._held -= min(self._held, len(data))
         rest = memoryview(data)
         while rest:
             self._wait()
@@ -163,6 +178,11 @@ class Emptier(Copier):
                 self.size_bytes += count
                 rest = rest[count:]
         return len(data)
+
+    def close(self) -> None:
+        super().close()
+        os.close(self._inner)
+        os.close(self._into)
 
     def _write(self, data: memoryview) -> int:
         if self._socket is not None:

@@ -4,7 +4,7 @@ The source is a pipe, and its bytes stay in it until every sink has them: that i
 far one sink gets ahead of another. A sink is a pipe too: one that is something else has a pipe of
 ours in front of it, and a thread behind that (``copiers``). So there is one kind of move, from
 pipe to pipe, which never blocks: SPLICE_F_NONBLOCK is said with each call, so that the fds of
-others stay as they are.
+others stay as they are. Only the null device needs no bytes at all (``_NullSink``).
 
 tee(2) has no offset. A sink that took only a part of what is there is ``ahead`` of the source by
 that part; for the rest of it, all is duplicated into a pipe aside, the part is thrown away there,
@@ -83,10 +83,22 @@ class _Sink:
         return Sunk("splice" if self.emptier.spliced else "copy", self.emptier.size_bytes, self.emptier.error or self.error)
 
 
+class _NullSink(_Sink):
+    """The null device: always has room, and has all that is there without being given it."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd, None)
+
+    def result(self) -> Sunk:
+        return Sunk("splice", self.size_bytes, self.error)
+
+
 class Duplication:
     """One duplication: ``start()``, then ``on_done()`` is called once, also after ``close()``; then there are ``result`` and ``failure``.
 
-    ``on_done`` comes when no thread and no fd of ours is left.
+    ``on_done`` comes when no thread and no fd of ours is left; ``on_lost(index, error)`` whenever a
+    sink is left out. A pipe that nobody reads any more is left out at once, or, ``lazy``, only
+    when there is something for it, as a write would find out. SIGPIPE has to be ignored: a pipe of ours may break, too.
     """
 
     def __init__(
@@ -98,6 +110,8 @@ class Duplication:
         *,
         pipe_bytes: int = PIPE_BYTES,
         enlarge: bool = False,
+        lazy: bool = False,
+        on_lost: Callable[[int, OSError], object] | None = None,
     ) -> None:
         """``pipe_bytes``: the size of our pipes, where the system allows; ``enlarge``: also of pipes that are given to us.
 
@@ -109,6 +123,10 @@ class Duplication:
         self._on_done = on_done
         self._pipe_bytes = pipe_bytes
         self._enlarge = enlarge
+        self._lazy = lazy
+        self._on_lost = on_lost
+        self._told: set[_Sink] = set()
+        self._remaining: int | None = None
         self.failure: OSError | None = None
         """The source could not be read."""
         self._size_bytes = 0
@@ -130,12 +148,17 @@ class Duplication:
             self._release()
             raise
         self._alive = list(self._sinks)
-        self._sink_of = {sink.fd: sink for sink in self._sinks}
+        self._sink_of = {sink.fd: sink for sink in self._sinks if not isinstance(sink, _NullSink)}
 
     @property
     def result(self) -> Duplicated:
         """What was duplicated so far; after ``on_done``, everything."""
         return Duplicated(self._size_bytes, tuple(sink.result() for sink in self._sinks))
+
+    @property
+    def size_bytes(self) -> int:
+        """How much every sink that is left has, or had when it was left out."""
+        return self._size_bytes
 
     def start(self) -> None:
         """Begin; what goes wrong from now on is told in the result or by ``failure``."""
@@ -150,6 +173,12 @@ class Duplication:
                 self._running.add(copier)
         except OSError as error:
             self._fail(error)
+
+    def finish(self) -> None:
+        """End when what is in the source now has been moved: a writer that is left may go on for ever. After ``start()``, once."""
+        if not self._ended:
+            self._remaining = self._size_bytes + self._available()
+            self._serve()
 
     def close(self) -> None:
         """Stop at once; threads may still have to finish a write, and ``on_done`` says when they have. May be called twice."""
@@ -179,9 +208,12 @@ class Duplication:
     def _open_sink(self, fd: int) -> _Sink:
         if _is_pipe(fd):
             return _Sink(self._own_copy(fd), None)
+        if is_null(fd):
+            return _NullSink(self._own(os.dup(fd)))
         reader, writer = self._own_pipe(self._pipe_bytes)
-        emptier = Emptier(reader, fd, self._stopped)
-        self._fds.remove(reader)
+        inner = self._own_pipe(self._pipe_bytes)
+        emptier = Emptier(reader, fd, self._stopped, inner)
+        self._fds -= {reader, *inner}
         self._idle.append(emptier)
         return _Sink(writer, emptier)
 
@@ -219,26 +251,31 @@ class Duplication:
             return
         try:
             for fd, events in self._epoll.poll(0):
-                if (sink := self._sink_of.get(fd)) is None:
-                    continue
-                if events & select.EPOLLERR:  # nobody has it open for reading
-                    self._lose(sink, OSError(EPIPE, os.strerror(EPIPE)))
-                else:
-                    sink.ready = True
+                self._heard(fd, events)
             self._advance()
         except OSError as error:
             self._fail(error)
+
+    def _heard(self, fd: int, events: int) -> None:
+        sink = self._sink_of.get(fd)
+        if self._ended or sink is None:  # ended: by who was told of a lost sink just now
+            return
+        if events & select.EPOLLERR and not self._lazy:  # nobody has it open for reading
+            self._lose(sink, OSError(EPIPE, os.strerror(EPIPE)))
+        else:
+            sink.ready = True
 
     def _advance(self) -> None:
         """Give whom has room what there is. Edge-triggered: only when nothing moves any more, the next event is sure to come."""
         for _ in range(ROUNDS):
             if self._ended:
                 return
-            if not self._available():
-                if self._at_end():
-                    self._end()
+            if self._remaining is not None and self._size_bytes >= self._remaining:
+                self._end()
                 return
             if not self._round():
+                if not self._ended and not self._available() and self._at_end():
+                    self._end()
                 return
         self._again = self._loop.call_later(0, self._serve)
 
@@ -249,13 +286,14 @@ class Duplication:
         return (sum(map(self._move, level)) or sum(map(self._move, ahead))) > 0
 
     def _move(self, sink: _Sink) -> bool:
-        # Asked each time: the source may have been emptied by the last move, and EAGAIN must mean that the sink is full.
-        if not sink.ready or sink not in self._alive or self._available() <= sink.ahead:
+        if self._ended or not sink.ready or sink not in self._alive:
             return False
         try:
             count = self._give(sink)
-        except BlockingIOError:  # the source is not empty, so the sink is full
-            sink.ready = False
+        except BlockingIOError:
+            # It is full, or the source is empty. To ask the source would be to wait for its lock, which a busy writer holds most of the
+            # time; should the sink be emptied just now, there is an event for that.
+            sink.ready = _has_room(sink.fd)
             return False
         except OSError as error:
             self._lose(sink, error)
@@ -265,7 +303,10 @@ class Duplication:
 
     def _give(self, sink: _Sink) -> int:
         if sink.ahead:
-            count = self._give_the_rest(sink)
+            available = self._available()
+            if available <= sink.ahead:
+                return 0
+            count = available - sink.ahead if isinstance(sink, _NullSink) else self._give_the_rest(sink)
             sink.ahead += count
             return count
         others = [other for other in self._alive if other is not sink]
@@ -273,7 +314,7 @@ class Duplication:
             count = splice(self._source, sink.fd, behind, flags=SpliceFlag.NONBLOCK)
             self._consumed(count, others)
             return count
-        sink.ahead = tee(self._source, sink.fd, CHUNK_BYTES, SpliceFlag.NONBLOCK)
+        sink.ahead = self._available() if isinstance(sink, _NullSink) else tee(self._source, sink.fd, CHUNK_BYTES, SpliceFlag.NONBLOCK)
         return sink.ahead
 
     def _give_the_rest(self, sink: _Sink) -> int:
@@ -319,13 +360,23 @@ class Duplication:
             return
         sink.error = error
         self._alive.remove(sink)
-        self._epoll.unregister(sink.fd)
+        if sink.fd in self._sink_of:
+            self._epoll.unregister(sink.fd)
         self._close(sink.fd)
+        self._tell(sink)
+        if self._ended:  # who was told has closed us
+            return
         if not self._alive:
             self._end()
         elif behind := min(other.ahead for other in self._alive):
             self._throw_away(self._source, behind)
             self._consumed(behind, self._alive)
+
+    def _tell(self, sink: _Sink) -> None:
+        error = sink.result().error
+        if error is not None and sink not in self._told and self._on_lost is not None:
+            self._told.add(sink)
+            self._on_lost(self._sinks.index(sink), error)
 
     def _fail(self, error: OSError) -> None:
         self.failure = self.failure or error
@@ -342,7 +393,7 @@ class Duplication:
             self._close(self._stop)
         for fd in (self._source, *self._sink_of):
             self._close(fd)
-        self._finish()
+        self._release_when_done()
 
     def _copier_ended(self, copier: Copier) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed
@@ -353,9 +404,12 @@ class Duplication:
         self._running.discard(copier)
         if copier is self._filler:
             self.failure = self.failure or copier.error
-        self._finish()
+        for sink in self._sinks:
+            if sink.emptier is copier:
+                self._tell(sink)  # what it had was not written when the source had ended already
+        self._release_when_done()
 
-    def _finish(self) -> None:
+    def _release_when_done(self) -> None:
         if self._ended and not self._running:
             self._release()
             self._on_done()
@@ -363,6 +417,23 @@ class Duplication:
 
 def _is_pipe(fd: int) -> bool:
     return stat.S_ISFIFO(os.fstat(fd).st_mode)
+
+
+def is_null(fd: int) -> bool:
+    """Whether it is the null device, open for writing."""
+    status = os.fstat(fd)
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.stat(os.devnull).st_rdev and not _is_read_only(fd)
+
+
+def _is_read_only(fd: int) -> bool:
+    return fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+
+
+def _has_room(pipe: int) -> bool:
+    """By poll(2), which takes no lock."""
+    poll = select.poll()
+    poll.register(pipe, select.POLLOUT)
+    return bool(poll.poll(0))
 
 
 def _enlarge(pipe: int, size_bytes: int) -> None:

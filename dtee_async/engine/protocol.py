@@ -13,7 +13,7 @@ whole batch at a time. The rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..core.batch import Batch
 from ..core.write import Stream
@@ -29,6 +29,13 @@ HUGE_BYTES = 4 << 20
 """After a batch of more than this, the transport is told that its memory is free again."""
 
 Report = Callable[["Output", OSError], None]
+
+
+class Pausable(Protocol):
+    """Who feeds a Capture."""
+
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
 
 
 class OutputFlow:
@@ -74,13 +81,13 @@ class Capture:
         """Called when the last full output has room again."""
         self.error: OSError | None = None
         self._writes = [output.write for output in outputs]
-        self._reading: Reading | None = None
+        self._reading: Pausable | None = None
 
     def open(self) -> None:
         for flow in self.flows:
             flow.output.open(flow)
 
-    def connection_made(self, transport: Reading) -> None:
+    def connection_made(self, transport: Pausable) -> None:
         self._reading = transport
 
     def datagrams_received(self, batch: Batch) -> None:

@@ -50,6 +50,10 @@ class FileOutput:
         self._failing = False
         self._flow: Flow | None = None
 
+    def plain_fds(self) -> dict[Stream, int] | None:
+        """Where a stream goes, byte for byte; None where the two are joined in their order."""
+        return None if self._stream is None else {self._stream: self._fd}
+
     def open(self, flow: Flow) -> None:
         self._flow = flow
 

@@ -37,6 +37,10 @@ class StandardOutput:
         elif kinds == (Kind.FILE, Kind.FILE):
             self.write = self._write_apart
 
+    def plain_fds(self) -> dict[Stream, int]:
+        """Where a stream goes, byte for byte."""
+        return {Stream.STDOUT: self._out.fd, Stream.STDERR: self._err.fd}
+
     def open(self, flow: Flow) -> None:
         self._out.flow = self._err.flow = flow
 
@@ -64,7 +68,7 @@ class _OwnStream:
     def __init__(self, fd: int, name: str) -> None:
         self.kind = kind_of(fd)
         self.flow: Flow
-        self._fd = fd
+        self.fd = fd
         self._name = name
         self._failing = False
 
@@ -76,9 +80,9 @@ class _OwnStream:
     def put(self, chunks: list[Chunk], size_bytes: int) -> None:
         try:
             if self.kind is Kind.DATAGRAM:
-                send_each(self._fd, chunks)
+                send_each(self.fd, chunks)
             elif size_bytes:
-                write_all(self._fd, chunks, size_bytes)
+                write_all(self.fd, chunks, size_bytes)
             self._failing = False
         except OSError as error:
             if not self._failing:

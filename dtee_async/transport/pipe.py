@@ -16,7 +16,7 @@ from .pieces import END, Pieces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ..core.batch import Batch
     from ..core.contracts import T
@@ -100,6 +100,16 @@ class PipeTransport:
         self._pipes = Pipes(pipe_bytes)
         self.fds: Sequence[int] = tuple(self._pipes.open.values())
 
+    @property
+    def open(self) -> Mapping[Stream, int]:
+        """The read ends of the streams that have not come to their end."""
+        return self._pipes.open
+
+    def ended(self, stream: Stream) -> None:
+        """Who reads the pipe in our place has seen its end."""
+        del self._pipes.open[stream]
+        self.fds = tuple(self._pipes.open.values())
+
     def launch(self, spawn: Callable[[ChildFds], T]) -> T:
         """Spawn the child with the write ends, then close ours."""
         return self._pipes.launch(spawn)
@@ -112,8 +122,7 @@ class PipeTransport:
             if count > 0:
                 pieces.mark_read()
             elif count == END:
-                del pipes.open[stream]
-                self.fds = tuple(pipes.open.values())
+                self.ended(stream)
         return pieces.take()
 
     def recycle(self, batch: Batch) -> None:

@@ -133,7 +133,7 @@ def test_within_a_turnstile_there_is_none_and_that_is_said(cli):
     reason = b"(no turnstile: a turnstile is around this process already)"
     assert sorted(done.stderr.splitlines()) == [
         b"b",
-        b"dtee-async: capture mode pipe, order by time of reading " + reason,
+        b"dtee-async: capture mode pipe, order by time of reading, bytes moved by tee(2) and splice(2) " + reason,
         b"dtee-async: capture mode turnstile, exact order",
     ]
 
