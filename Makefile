@@ -54,6 +54,7 @@ type: $(TESTABLE) ## mypy
 
 share: $(TESTABLE) ## the manual pages, completions and message catalogues, from the option table and the sources
 	$(BIN)/python scripts/share.py
+	$(BIN)/python scripts/lifecycle.py
 
 clean: ## remove the environment, the caches and what the examples wrote
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
