@@ -20,7 +20,7 @@ from .errors import CommandFailedError, LoopError, OutputError
 from .output.memory import MemoryOutput
 from .supervisor.files import open_in_host
 from .supervisor.job import Job
-from .supervisor.supervisor import GRACE_S, close_all
+from .supervisor.service import close_all
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -45,7 +45,7 @@ async def run(
     wait_for: str = "exit",
     linger_s: float | None = None,
     check: bool = False,
-    grace_s: float = GRACE_S,
+    grace_s: float = 10.0,
 ) -> Result:
     """Run a command and keep every write it makes, in order; its stdin is /dev/null, its session its own.
 

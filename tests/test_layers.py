@@ -34,6 +34,7 @@ MAY_IMPORT = {
 
 MAY_COMPOSE = {
     "supervisor.files": {"output"},
+    "supervisor.health": {"output"},
     "supervisor.job": {"transport"},
     "api": {"output"},
 }
@@ -49,8 +50,10 @@ OUTSIDE = {
     "anyio": {"supervisor", "api", "zerocopy", "cli"},
     "asyncio": {"api", "cli.jobs", "zerocopy"},
     "dotenv": {"supervisor"},
+    "httpx": {"supervisor"},
     "msgspec": {"supervisor"},
     "structlog": {"cli"},
+    "tabulate": {"cli.summary"},
     "uvloop": {"cli.jobs"},
 }
 """Who may import what is not ours: asyncio, and every package that is not in the standard library."""

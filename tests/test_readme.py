@@ -1,4 +1,4 @@
-"""README.md as a test: every command and every example in it is run, and prints what the page says.
+"""README.md and docs/zerocopy.md as a test: every command and every example in them is run, and prints what the page says.
 
 - A ``console`` block is run line by line in a folder of its own; ``$ `` begins a command, the rest is what it
   prints on stdout and stderr. ``...`` stands for anything, on a line of its own for any lines. Times, pids and
@@ -128,10 +128,11 @@ def run(command: str, last_status: int, folder: Path) -> subprocess.CompletedPro
     )
 
 
-CASES = cases(blocks((ROOT / "README.md").read_text()))
+PAGES = ("README.md", "docs/zerocopy.md")
+CASES = [pytest.param(case, id=f"{page} line{case.block.number}") for page in PAGES for case in cases(blocks((ROOT / page).read_text()))]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"line{case.block.number}")
+@pytest.mark.parametrize("case", CASES)
 def test_readme(case, tmp_path):
     if " node " in case.block.text and shutil.which("node") is None:
         pytest.skip("needs node")
@@ -150,9 +151,10 @@ def test_readme(case, tmp_path):
         assert matches(expected, done.stdout), f"$ {command}\n{done.stdout}\nand not:\n" + "\n".join(expected)
 
 
-def test_links_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#]+)", (ROOT / "README.md").read_text()):
-        assert target.startswith("https://") or (ROOT / target).exists(), target
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)", (ROOT / page).read_text()):
+        assert target.startswith("https://") or ((ROOT / page).parent / target).exists(), target
 
 
 @pytest.mark.parametrize(

@@ -43,10 +43,10 @@ class _Copy:
     def run(self) -> int:
         self._set_signals()
         try:
-            os.fstat(0)
-        except OSError as error:  # the first file would become our standard input
-            self._say(f"stdin: {error.strerror}")
-            return EX_IOERR
+            os.read(0, 0)
+        except OSError as error:  # closed: the first file would become our standard input; or not open for reading
+            self._fail(error)
+            return self._status
         self._files, complete = open_files(self._options.files, self._complain, all_or_none=False)
         if not complete:
             self._status = EX_CANTCREAT
@@ -118,7 +118,7 @@ class _Copy:
         words = {"tee": _("duplicated by tee(2)"), "splice": _("moved by splice(2)"), "copy": _("read and written")}
         for index, sunk in enumerate(result.sinks):
             name = self._name(index).removesuffix(": write")
-            self._say(_("{name}: {size}, {way}").format(name=name, size=_amount(sunk.size_bytes), way=words[sunk.way]))
+            self._say(_("{name}: {size}, {way}").format(name=name, size=amount(sunk.size_bytes), way=words[sunk.way]))
 
     def _progress(self, loop: SelectLoop, duplication: Duplication) -> contextlib.AbstractContextManager[object]:
         flags = self._options.flags
@@ -136,7 +136,7 @@ class _Copy:
 
 
 class _Progress:
-    """A line on stderr, each second: bytes, rate since the last one, time elapsed. On a terminal it stays one line."""
+    """A line on stderr, each second: bytes, rate on the average, time elapsed. On a terminal it stays one line."""
 
     def __init__(self, loop: SelectLoop, duplication: Duplication, *, is_tty: bool) -> None:
         self._loop = loop
@@ -160,13 +160,13 @@ class _Progress:
     def _write(self, end: str) -> None:
         elapsed_s = time.monotonic() - self._began_s
         size_bytes = self._duplication.size_bytes
-        rate = _amount(size_bytes / elapsed_s if elapsed_s else 0)
+        rate = amount(size_bytes / elapsed_s if elapsed_s else 0)
         minutes, seconds = divmod(int(elapsed_s), 60)
         hours, minutes = divmod(minutes, 60)
-        _write(f"{self._begin}{_amount(size_bytes)}, {rate}/s, {hours}:{minutes:02}:{seconds:02}{end}")
+        _write(f"{self._begin}{amount(size_bytes)}, {rate}/s, {hours}:{minutes:02}:{seconds:02}{end}")
 
 
-def _amount(size_bytes: float) -> str:
+def amount(size_bytes: float) -> str:
     """In decimal units with three digits or more: ``999 B``, ``1.23 GB``."""
     exponent = 0
     while size_bytes >= 999.5 and exponent < len(UNITS) - 1:

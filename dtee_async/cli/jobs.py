@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 
-from ..core.spec import JobSpec
+from ..core.graph import check_dependencies, select, start_order
+from ..core.policy import Restart
 from ..core.write import Stream
 from ..engine.captures import Captures
 from ..engine.fanin import NOBODY_LISTENS, FanIn, open_fans
@@ -17,20 +21,27 @@ from ..engine.keyboard import window_size
 from ..engine.pumps import PumpProcess
 from ..engine.terminal import JobTerminal
 from ..errors import ConfigError, OutputError
+from ..output.count import CountOutput, Counts
 from ..output.spool import SpoolOutput
+from ..process.descendants import Family
+from ..process.fdlimit import FdLimit
 from ..process.group import die_by
+from ..process.orphans import OrphanReaper, become_subreaper
 from ..supervisor.events import Event, JobExited, JobStarted, OutputLost
-from ..supervisor.files import open_all
-from ..supervisor.jobsfile import load_jobs
+from ..supervisor.files import JobFiles, open_all
+from ..supervisor.health import NOT_INHERITED
+from ..supervisor.job import Surroundings
+from ..supervisor.jobsfile import JobsFile, load
+from ..supervisor.stop import Census
 from ..supervisor.supervisor import Supervisor
 from .log import ERROR, INFO, Log, prefixes, use_colour
 from .status import EX_CANTCREAT, EX_CONFIG, EX_IOERR
-from .text import ngettext
+from .summary import fields, summary, went_well
+from .text import _, ngettext
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ..core.contracts import Output
+    from ..core.spec import JobSpec
     from .parse import Options
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -39,23 +50,65 @@ FAREWELL_S = 0.1
 
 
 def run_jobs(options: Options) -> int:
-    """Run the jobs of a file; the exit status, unless we have to die by a signal."""
-    path = options.values["jobs"]
+    """Run the jobs of the files; the exit status, unless we have to die by a signal."""
     try:
-        specs = load_jobs(path, os.environ)
+        jobs = _chosen(options)
     except ConfigError as error:
         _say(options, str(error))
         return EX_CONFIG
     if "check" in options.flags:
-        text = ngettext("{path}: {count} job, nothing wrong", "{path}: {count} jobs, nothing wrong", len(specs))
-        os.write(1, os.fsencode(text.format(path=path, count=len(specs)) + "\n"))
+        os.write(1, os.fsencode(_checked(options, jobs.jobs)))
         return 0
-    run = _Run(options, specs)
+    run = _Run(options, jobs)
     with asyncio.Runner(loop_factory=_loop_factory(options)) as runner:
         status = runner.run(run.main())
     if run.stopped_by is not None:
         die_by(run.stopped_by)
     return status
+
+
+def schema_text() -> str:
+    """The JSON Schema of a jobs file."""
+    import json
+
+    from ..supervisor.schema import schema
+
+    return json.dumps(schema(), indent=2) + "\n"
+
+
+def _chosen(options: Options) -> JobsFile:
+    """The jobs of the files that are to run. Raises ConfigError."""
+    environment = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
+    if "procfile" in options.values:
+        from ..supervisor.procfile import load_procfile
+
+        file = load_procfile(options.values["procfile"], environment)
+    else:
+        file = load(options.lists["jobs"], environment)
+    jobs = tuple(
+        select(
+            file.jobs,
+            options.command,
+            with_dependencies="no_deps" not in options.flags,
+            excluded=options.lists.get("except", ()),
+            replicas=file.replicas,
+        )
+    )
+    if not jobs:
+        raise ConfigError(_("no job is left to run: all are disabled or left out"))
+    check_dependencies(jobs)
+    return replace(file, jobs=jobs, max_parallel=int(options.values.get("max_parallel", file.max_parallel)))
+
+
+def _checked(options: Options, jobs: Sequence[JobSpec]) -> str:
+    """What --check says: that nothing is wrong, and who starts after whom."""
+    path = ", ".join(options.lists.get("jobs", ())) or options.values["procfile"]
+    text = ngettext("{path}: {count} job, nothing wrong", "{path}: {count} jobs, nothing wrong", len(jobs))
+    lines = [text.format(path=path, count=len(jobs))]
+    waves = start_order(jobs)
+    if len(waves) > 1:
+        lines += [f"{number}. {' '.join(names)}" for number, names in enumerate(waves, 1)]
+    return "\n".join(lines) + "\n"
 
 
 def _loop_factory(options: Options) -> type[asyncio.AbstractEventLoop] | None:
@@ -68,21 +121,45 @@ def _loop_factory(options: Options) -> type[asyncio.AbstractEventLoop] | None:
     return uvloop.Loop
 
 
+class _JobOutlets:
+    """Where a job's output goes: to its lines on our own stdout and stderr, and to its files; and it is counted."""
+
+    def __init__(self, spec: JobSpec, terminal: Callable[[], JobTerminal], files: JobFiles) -> None:
+        self.counts = Counts()
+        self._spec = spec
+        self._terminal = terminal
+        self._files = files
+
+    def open(self) -> list[Output]:
+        """The outputs of one run. Raises OutputError."""
+        terminal = self._terminal()
+        last = self._spec.availability.restart in (Restart.NO, Restart.EXIT_ON_FAILURE)
+        files = self._files.open(last=last)
+        return [SpoolOutput(terminal) if self._spec.quiet else terminal, *files, CountOutput(self.counts)]
+
+    def close(self) -> None:
+        """There will be no further run."""
+        self._files.close()
+
+
 class _Run:
-    def __init__(self, options: Options, specs: Sequence[JobSpec]) -> None:
+    def __init__(self, options: Options, jobs: JobsFile) -> None:
         self.stopped_by: int | None = None
         self._options = options
-        self._specs = specs
+        self._jobs = jobs
         self._lossy: list[str] = []
-        self._quiet = {spec.name for spec in specs if spec.quiet}
+        self._quiet = {spec.name for spec in jobs.jobs if spec.quiet}
         self._failed_output = False
         self._supervisor: Supervisor | None = None
 
     async def main(self) -> int:
         loop = asyncio.get_running_loop()
-        pumps = PumpProcess(loop)
+        family = Family()
+        pumps = PumpProcess(loop, family.add)
+        specs = self._jobs.jobs
+        fd_limit = FdLimit()
         try:
-            files = open_all(self._specs, pumps)
+            files = open_all(specs, pumps)
         except OutputError as error:
             _say(self._options, f"{error.filename}: {error.strerror}")
             return EX_CANTCREAT
@@ -90,21 +167,43 @@ class _Run:
         self._log = Log(
             fans[Stream.STDERR], self._options.values.get("log_format", "console"), colour=use_colour(os.environ, is_tty=os.isatty(2))
         )
-        marks = prefixes([spec.name for spec in self._specs], colour=use_colour(os.environ, is_tty=os.isatty(1)))
-        jobs: list[tuple[JobSpec, Sequence[Output]]] = []
-        for spec in self._specs:
-            terminal = JobTerminal(loop, fans, *marks[spec.name])
-            jobs.append((spec, [SpoolOutput(terminal) if spec.quiet else terminal, *files[spec.name]]))
-        captures = Captures()
-        self._supervisor = Supervisor(loop, captures, jobs, self._tell)
+        marks = prefixes([spec.name for spec in specs], colour=use_colour(os.environ, is_tty=os.isatty(1)))
+        outlets = {spec.name: _JobOutlets(spec, partial(JobTerminal, loop, fans, *marks[spec.name]), files[spec.name]) for spec in specs}
+        captures = Captures(keep=True)
+        census = Census(loop, family) if become_subreaper() else None
+        self._supervisor = Supervisor(
+            loop,
+            captures,
+            [(spec, outlets[spec.name]) for spec in specs],
+            self._tell,
+            max_parallel=self._jobs.max_parallel,
+            surroundings=Surroundings(census=census, fd_limit=fd_limit),
+        )
+        reaper = OrphanReaper(loop, family.is_ours)
         self._listen(loop, self._supervisor)
         status = await self._supervisor.run()
-        self._log.say(INFO, "all jobs ended", jobs=len(self._specs), status=status, **self._summary())
+        self._log.say(INFO, "all jobs ended", jobs=len(specs), status=status, **self._lost())
+        self._summarise({name: each.counts for name, each in outlets.items()})
         await self._farewell(self._supervisor, set(fans.values()))
         self.stopped_by = self._supervisor.stopped_by
         pumps.close()
         captures.close()
+        reaper.close()
         return status or (EX_IOERR if self._failed_output else 0)
+
+    def _summarise(self, counts: Mapping[str, Counts]) -> None:
+        """What became of each job, unless nobody wants to know."""
+        assert self._supervisor is not None
+        if "no_summary" in self._options.flags:
+            return
+        services = [each for each in self._supervisor.services if each.spec.name not in self._quiet or not went_well(each)]
+        if not services:
+            return
+        if self._options.values.get("log_format") == "json":
+            for service in services:
+                self._log.say(INFO, "job summary", **fields(service, counts[service.spec.name]))
+        else:
+            self._log.show(summary(services, counts, colour=use_colour(os.environ, is_tty=os.isatty(2))))
 
     def _listen(self, loop: asyncio.AbstractEventLoop, supervisor: Supervisor) -> None:
         for number in STOP_SIGNALS:
@@ -122,7 +221,7 @@ class _Run:
         if number == signal.SIGQUIT:
             supervisor.kill()
 
-    def _summary(self) -> dict[str, object]:
+    def _lost(self) -> dict[str, object]:
         return {"output_may_be_lost": self._lossy} if self._lossy else {}
 
     def _tell(self, event: Event) -> None:

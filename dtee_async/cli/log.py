@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import structlog
@@ -15,13 +16,24 @@ from ..supervisor.events import (
     Event,
     JobExited,
     JobFailedToStart,
+    JobGivenUp,
     JobLeftRunning,
+    JobNotEnded,
+    JobNotReady,
+    JobReady,
+    JobRestarting,
+    JobSkipped,
     JobStarted,
+    JobStatus,
     JobUnguarded,
+    JobUnhealthy,
     OutputDropped,
     OutputFailed,
     OutputLost,
+    ShutdownFailed,
+    StillWaiting,
     Stopping,
+    StraysKilled,
 )
 
 if TYPE_CHECKING:
@@ -76,6 +88,10 @@ class Log:
         level, text, fields = _words(event)
         self._log.log(level, text, **fields)
 
+    def show(self, text: str) -> None:
+        """Lines as they are."""
+        self._stderr.write(text.encode("utf-8", "surrogateescape"), Stream.STDERR)
+
     def say(self, level: int, text: str, **fields: object) -> None:
         """Log something of our own."""
         self._log.log(level, text, **fields)
@@ -91,19 +107,68 @@ INFO, WARNING, ERROR = 20, 30, 40
 Words = tuple[int, str, dict[str, object]]
 
 
+_SAID: Mapping[type, tuple[int, str]] = {
+    JobReady: (INFO, "job ready"),
+    JobStatus: (INFO, "job status"),
+    JobRestarting: (WARNING, "job restarting"),
+    JobNotReady: (WARNING, "job not ready"),
+    JobSkipped: (WARNING, "job skipped"),
+    JobUnguarded: (WARNING, "job not guarded"),
+    JobLeftRunning: (WARNING, "job left running"),
+    ShutdownFailed: (WARNING, "shutdown command failed"),
+    StraysKilled: (WARNING, "stray processes killed"),
+    JobFailedToStart: (ERROR, "job failed to start"),
+    JobUnhealthy: (ERROR, "job unhealthy"),
+    JobGivenUp: (ERROR, "job given up"),
+    JobNotEnded: (ERROR, "job not ended"),
+    OutputFailed: (ERROR, "output failed"),
+    OutputDropped: (ERROR, "output dropped"),
+    CaptureFailed: (ERROR, "capture failed"),
+}
+"""Events whose fields are said as they are."""
+
+_NAMES = {"members": "processes", "size_bytes": "bytes", "text": "says"}
+"""How some fields are called in the log."""
+
+
 def _words(event: Event) -> Words:
+    level, text, fields = _of(event)
+    attempt = getattr(event, "attempt", 1)
+    return level, text, {**fields, "attempt": attempt} if attempt > 1 else fields
+
+
+def _of(event: Event) -> Words:
     match event:
         case JobStarted(job, pid, command, mode, exact, reason, fell_back):
             fields = {"job": job, "pid": pid, "command": command, "capture": mode, "exact": exact}
             return (WARNING if fell_back else INFO), "job started", {**fields, "reason": reason} if reason else fields
         case JobExited():
             return _exited(event)
-        case JobLeftRunning(job, members):
-            return WARNING, "job left running", {"job": job, "processes": [f"{member.name} ({member.pid})" for member in members]}
-        case Stopping(number, now):
-            return WARNING, "killing all jobs" if now else "stopping all jobs", {"signal": _signal_name(number)}
+        case OutputLost(job, reason, remedy):
+            return WARNING, "output may be lost", {"job": job, "reason": reason, "remedy": f"[jobs.{_toml_key(job)}] {remedy}"}
+        case Stopping(number, now, job):
+            text = "killing all jobs" if now else "stopping all jobs"
+            return WARNING, text, {"because": f"{job} has ended"} if job else {"signal": _signal_name(number)}
+        case StillWaiting(job, pid, waited_s, timeout_s):
+            return WARNING, f"still waiting for {job} ({pid}, {waited_s:.0f} s of {timeout_s:g} s)", {"job": job}
         case _:
-            return _trouble(event)
+            level, text = _SAID[type(event)]
+            return level, text, {_NAMES.get(key, key): _plain(value) for key, value in _fields(event)}
+
+
+def _fields(event: Event) -> Iterator[tuple[str, object]]:
+    for field in dataclasses.fields(event):
+        value = getattr(event, field.name)
+        if field.name != "attempt" and value != []:
+            yield field.name, value
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, OSError):
+        return _error(value)
+    if isinstance(value, list):
+        return [f"{member.name} ({member.pid})" for member in value]
+    return round(value, 3) if isinstance(value, float) else value
 
 
 def _exited(event: JobExited) -> Words:
@@ -123,22 +188,6 @@ def _exited(event: JobExited) -> Words:
     if not event.lossless:
         fields["lossless"] = False
     return (WARNING if exit.returncode else INFO), "job exited", fields
-
-
-def _trouble(event: JobFailedToStart | JobUnguarded | OutputLost | OutputFailed | OutputDropped | CaptureFailed) -> Words:
-    match event:
-        case JobFailedToStart(job, error, status):
-            return ERROR, "job failed to start", {"job": job, "error": _error(error), "status": status}
-        case JobUnguarded(job, error):
-            return WARNING, "job not guarded", {"job": job, "error": _error(error)}
-        case OutputLost(job, reason, remedy):
-            return WARNING, "output may be lost", {"job": job, "reason": reason, "remedy": f"[jobs.{_toml_key(job)}] {remedy}"}
-        case OutputFailed(job, output, error):
-            return ERROR, "output failed", {"job": job, "output": output, "error": _error(error)}
-        case OutputDropped(job, output, size_bytes):
-            return ERROR, "output dropped", {"job": job, "output": output, "bytes": size_bytes}
-        case CaptureFailed(job, error):
-            return ERROR, "capture failed", {"job": job, "error": _error(error)}
 
 
 def _toml_key(name: str) -> str:

@@ -60,7 +60,11 @@ def _run(options: Options) -> int:
         from .doctor import report
 
         return _print_out(options, report())
-    if "jobs" in options.values:
+    if "schema" in options.flags:
+        from .jobs import schema_text
+
+        return _print_out(options, schema_text())
+    if options.runs_jobs:
         from .jobs import run_jobs
 
         return run_jobs(options)

@@ -60,13 +60,20 @@ OPTIONS = (
     ),
     Option("i", "ignore-interrupts", N_("ignore interrupt signals; the command still gets its own")),
     Option("q", "cron", N_("be silent unless the command writes to standard error or fails"), cronty=False),
-    Option("", "jobs", N_("run all commands of a TOML file at once"), metavar=N_("FILE"), cronty=False),
-    Option("", "check", N_("with --jobs: check the file and run nothing"), cronty=False),
-    Option("", "log-format", N_("with --jobs: console (default) or json"), metavar=N_("FORMAT"), choices=("console", "json"), cronty=False),
+    Option(
+        "", "jobs", N_("run the jobs of a TOML file; may be given again: later files win"), metavar=N_("FILE"), repeats=True, cronty=False
+    ),
+    Option("", "procfile", N_("run the processes of a Procfile"), metavar=N_("FILE"), cronty=False),
+    Option("", "check", N_("with jobs: check the files, show the order of the starts, and run nothing"), cronty=False),
+    Option("j", "max-parallel", N_("with jobs: run no more than N at once (0: no limit)"), metavar=N_("N"), cronty=False),
+    Option("", "except", N_("with jobs: leave this one out; may be given again"), metavar=N_("NAME"), repeats=True, cronty=False),
+    Option("", "no-deps", N_("with jobs: not those that the chosen ones depend on"), cronty=False),
+    Option("", "no-summary", N_("with jobs: no table at the end"), cronty=False),
+    Option("", "log-format", N_("with jobs: console (default) or json"), metavar=N_("FORMAT"), choices=("console", "json"), cronty=False),
     Option(
         "",
         "loop",
-        N_("with --jobs: the event loop, uvloop (default) or asyncio"),
+        N_("with jobs: the event loop, uvloop (default) or asyncio"),
         metavar=N_("LOOP"),
         choices=("uvloop", "asyncio"),
         cronty=False,
@@ -83,6 +90,7 @@ OPTIONS = (
     Option("", "force-progress", N_("with -: the same, whatever standard error is"), cronty=False),
     Option("v", "verbose", N_("say which capture mode was chosen, and why; with -: how each output got its bytes"), cronty=False),
     Option("", "doctor", N_("show what this system offers, what to change, and what that buys"), cronty=False),
+    Option("", "schema", N_("show the JSON Schema of a jobs file, for editors"), cronty=False),
     Option("h", "help", N_("show this and exit")),
     Option("V", "version", N_("show the version and exit")),
 )
@@ -90,7 +98,8 @@ OPTIONS = (
 ONE_COMMAND_ONLY = ("capture", "watch_fds", "stderr_apart", "wait_for", "verbose")
 """With jobs, these belong to a job, in the file."""
 
-JOBS_ONLY = ("check", "log_format", "loop")
+JOBS_ONLY = ("check", "max_parallel", "except", "no_deps", "no_summary", "log_format", "loop")
+"""With --jobs or --procfile."""
 
 COPY_ONLY = ("output_error", "progress", "force_progress")
 """With ``-`` in the place of a command."""
@@ -101,7 +110,8 @@ def usage(prog: str, *, cronty: bool) -> str:
     lines = [_("Usage: {prog} [OPTION]... COMMAND [ARGUMENT]...").format(prog=prog)]
     if not cronty:
         lines.append(_("       {prog} [OPTION]... -").format(prog=prog))
-        lines.append(_("       {prog} --jobs FILE [--check] [--log-format FORMAT] [--loop LOOP]").format(prog=prog))
+        lines.append(_("       {prog} --jobs FILE [OPTION]... [JOB]...").format(prog=prog))
+        lines.append(_("       {prog} --procfile FILE [OPTION]... [JOB]...").format(prog=prog))
     lines += ["", _(_CRONTY if cronty else _NORMAL), ""]
     if not cronty:
         lines.insert(-1, _("With - as the command, copy standard input to standard output and to files, as tee does."))

@@ -31,12 +31,17 @@ class UsageError(Exception):
 
 
 class Options(NamedTuple):
-    """A parsed command line. ``files``: the output options in the order given, by their key."""
+    """A parsed command line.
+
+    ``files``: the output options in the order given, by their key; ``lists``: the other options that
+    may be given again. ``command``: what follows the options; with jobs, the names of those that are chosen.
+    """
 
     prog: str
     cronty: bool
     flags: frozenset[str]
     values: Mapping[str, str]
+    lists: Mapping[str, Sequence[str]]
     files: Sequence[tuple[str, str]]
     command: Sequence[str]
 
@@ -48,7 +53,12 @@ class Options(NamedTuple):
     @property
     def copies(self) -> bool:
         """Whether there is no command to run, but standard input to copy."""
-        return not self.cronty and bool(self.command) and self.command[0] == "-"
+        return not (self.cronty or self.runs_jobs) and bool(self.command) and self.command[0] == "-"
+
+    @property
+    def runs_jobs(self) -> bool:
+        """Whether there are jobs to run, from files."""
+        return "jobs" in self.lists or "procfile" in self.values
 
 
 def program_name(argv0: str, path: str) -> str:
@@ -64,13 +74,16 @@ def parse(prog: str, words: Sequence[str]) -> Options:
     """Parse a command line without its first word. Raises UsageError."""
     flags: set[str] = set()
     values: dict[str, str] = {}
+    lists: dict[str, list[str]] = {}
     files: list[tuple[str, str]] = []
 
     def take(option: Option, value: str | None) -> None:
         if value is None:
             flags.add(option.key)
-        elif option.repeats:
+        elif option.key in OUTPUT_KEYS:
             files.append((option.key, value))
+        elif option.repeats:
+            lists.setdefault(option.key, []).append(value)
         else:
             if option.choices and value not in option.choices:
                 choices = _(" or ").join(option.choices)
@@ -92,7 +105,7 @@ def parse(prog: str, words: Sequence[str]) -> Options:
             _long(word, rest, take)
         else:
             _short(word, rest, take)
-    options = Options(prog, os.path.basename(prog) in CRON_NAMES, frozenset(flags), values, files, rest)
+    options = Options(prog, os.path.basename(prog) in CRON_NAMES, frozenset(flags), values, lists, files, rest)
     _check(options)
     return options
 
@@ -134,13 +147,13 @@ def _argument(spelling: str, rest: list[str]) -> str:
 
 
 def _check(options: Options) -> None:
-    if options.flags & {"help", "version", "doctor"}:
+    if options.flags & {"help", "version", "doctor", "schema"}:
         return
     for key in () if options.copies else COPY_ONLY:
         if _given(options, key):
             raise UsageError(_("option '{option}' goes with - as the command: standard input is copied").format(option=_spelled(key)))
-    if "jobs" in options.values:
-        _check_jobs(options, options.values["jobs"])
+    if options.runs_jobs:
+        _check_jobs(options)
         return
     for key in JOBS_ONLY:
         if _given(options, key):
@@ -153,15 +166,19 @@ def _check(options: Options) -> None:
             raise UsageError(_("option '{option}' goes with --capture={mode}").format(option=_spelled(key), mode=mode))
 
 
-def _check_jobs(options: Options, file: str) -> None:
+def _check_jobs(options: Options) -> None:
+    if "jobs" in options.lists and "procfile" in options.values:
+        raise UsageError(_("--jobs and --procfile: expected one of them"))
+    file = options.lists["jobs"][0] if "jobs" in options.lists else options.values["procfile"]
+    number = options.values.get("max_parallel", "0")
+    if not (number.isdecimal() and number.isascii() and len(number) < 10):
+        raise UsageError(_("option '{option}': expected a number, got '{value}'").format(option="--max-parallel", value=number))
     if "cron" in options.flags:
         raise UsageError(_("with --jobs, silence belongs to a job: write quiet = true into {file}").format(file=file))
     if "ignore_interrupts" in options.flags:
         raise UsageError(
             _("option '{option}' goes with one command: a run of jobs ends by an interrupt").format(option="--ignore-interrupts")
         )
-    if options.command:
-        raise UsageError(_("--jobs takes its commands from the file: unexpected '{word}'").format(word=options.command[0]))
     if options.files:
         text = _("with --jobs, output files belong to a job: write {key} into {file}")
         raise UsageError(text.format(key=options.files[0][0], file=file))
@@ -184,7 +201,7 @@ def _check_copy(options: Options) -> None:
 
 
 def _given(options: Options, key: str) -> bool:
-    return key in options.flags or key in options.values
+    return key in options.flags or key in options.values or key in options.lists
 
 
 def _spelled(key: str) -> str:

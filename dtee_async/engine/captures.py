@@ -37,8 +37,10 @@ class Capturing(NamedTuple):
 class Captures:
     """Makes the transports of a loop: they share a receive buffer and a guardian."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep: bool = False) -> None:
+        """``keep``: what they share, once there, until close(): for who runs one command after the other."""
         self.buffer = receive_buffer()
+        self._keep = keep
         self._guardian: Guardian | None = None
         self._notice: NodeNotice | None = None
         self._large: list[Transport] = []
@@ -49,7 +51,7 @@ class Captures:
         if self._guardian is None:
             from ..process.guardian import Guardian
 
-            self._guardian = Guardian()
+            self._guardian = Guardian(keep=self._keep)
         return self._guardian
 
     def losses(self, loop: Loop, transport: Transport) -> Losses | None:
@@ -60,11 +62,12 @@ class Captures:
             return None
         from .losses import Losses, NodeNotice
 
-        self._notice = self._notice or NodeNotice()
+        self._notice = self._notice or NodeNotice(keep=self._keep)
         return Losses(loop, self._notice, transport.sockets())
 
     def close(self) -> None:
-        """Let the guardian go."""
+        """Let go what they share."""
+        self._notice = None
         if self._guardian is not None:
             self._guardian.close()
 

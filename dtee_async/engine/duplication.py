@@ -296,6 +296,8 @@ class Duplication:
             sink.ready = _has_room(sink.fd)
             return False
         except OSError as error:
+            if self._lazy and error.errno == EPIPE and not self._available():
+                return False  # the kernel says so before it looks whether there is anything to write
             self._lose(sink, error)
             return True
         sink.size_bytes += count

@@ -34,7 +34,9 @@ _TOO_LONG = {b"Message too long", os.strerror(EMSGSIZE).encode()}
 class NodeNotice:
     """Tells when a process that runs node has a watched socket as its stdout or stderr. One for all commands of a loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep: bool = False) -> None:
+        """``keep``: the fd, once there is one. To close it takes the kernel some milliseconds."""
+        self._keep = keep
         self._watch: ExecWatch | None = None
         self._wanted: dict[int, Callable[[str], None]] = {}
         self._looking = False
@@ -57,12 +59,13 @@ class NodeNotice:
         self._wanted |= dict.fromkeys(sockets, tell)
 
     def remove(self, loop: Loop, sockets: Collection[int]) -> None:
-        """They are closed. Without any, nothing is watched, and no fd is held."""
+        """They are closed. Without any, nothing is watched, and no fd is held that was not to be kept."""
         for inode in sockets:
             self._wanted.pop(inode, None)
         if not self._wanted and self._watch is not None:
             loop.remove_reader(self._watch.fd)
-            self._watch = None
+            if not self._keep:
+                self._watch = None
 
     def _opened(self, loop: Loop) -> None:
         assert self._watch is not None

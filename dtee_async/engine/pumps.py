@@ -22,6 +22,8 @@ from ..errors import OutputError
 from ..output import pump as pump_program
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..core.contracts import Loop
 
 
@@ -110,8 +112,10 @@ class ThreadedFile(OpenFile):
 class PumpProcess:
     """One process that writes all the files of a supervisor. It starts with the first file that is written to."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, on_start: Callable[[int], object] | None = None) -> None:
+        """``on_start`` is told the pid, when it is started: it is no orphan."""
         self._loop = loop
+        self._on_start = on_start
         self._control: socket.socket | None = None
         self._clients: dict[int, Client] = {}
         self._process: subprocess.Popen[bytes] | None = None
@@ -167,6 +171,8 @@ class PumpProcess:
                 cwd="/",
                 start_new_session=True,  # Ctrl-C is for the jobs: their files are written to the end
             )
+        if self._on_start is not None:
+            self._on_start(self._process.pid)
         ours.setblocking(False)
         self._loop.add_reader(ours.fileno(), self._answered)
         return ours

@@ -67,6 +67,7 @@ class Relay:
         self._finishing = False
         self._closed = False
         self._moving: dict[Stream, Duplication] = {}
+        self._lost_streams: set[Stream] = set()
         self._nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         try:
             for stream, each in sinks.items():
@@ -106,8 +107,13 @@ class Relay:
         return 1
 
     def _ended(self, stream: Stream) -> None:
-        sinks = self._moving.pop(stream).result.sinks
-        if all(sunk.error is not None for sunk in sinks) and not self._closed:
+        moved = self._moving.pop(stream)
+        if self._closed:
+            return
+        if moved.failure is not None:
+            self._protocol.error_received(moved.failure)
+        if stream not in self._lost_streams and (moved.failure is not None or all(sunk.error is not None for sunk in moved.result.sinks)):
+            self._lost_streams.add(stream)
             nowhere = self._moving[stream] = self._duplication(stream, [])
             nowhere.start()
             if self._finishing:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 from errno import EAGAIN, ECHILD, EMFILE, ENOSYS, EPERM
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ..core.exit import Exit, exit_from_wait
 from ..core.platforms import has
@@ -21,6 +21,18 @@ if TYPE_CHECKING:
     from resource import struct_rusage
 
 
+class Kin(Protocol):
+    """Who has to know our own children from those that were given to us (see descendants)."""
+
+    def add(self, pid: int) -> None:
+        """It was just spawned."""
+        ...
+
+    def discard(self, pid: int) -> None:
+        """It is about to be reaped: the number may mean somebody else then."""
+        ...
+
+
 class Child(NamedTuple):
     """A child that we did not reap yet. Who spawned it owns the fd, which becomes readable when it exits, until reap()."""
 
@@ -28,6 +40,7 @@ class Child(NamedTuple):
     exit_fd: int
     waiter: Waiter | None
     """None: its pid cannot mean anybody else, as it is not reaped before reap()."""
+    kin: Kin | None = None
 
 
 class Waiter:
@@ -111,6 +124,8 @@ def reap(child: Child) -> Exit:
 
     Raises UnknownExitStatusError when somebody else has reaped it.
     """
+    if child.kin is not None:
+        child.kin.discard(child.pid)
     if child.waiter is not None:
         return child.waiter.reap()
     os.close(child.exit_fd)

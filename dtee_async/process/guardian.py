@@ -21,6 +21,7 @@ from errno import EBADF, EMFILE, ENOSYS, ETIMEDOUT, ETOOMANYREFS
 from ..core.platforms import has
 from ..errors import SpawnError
 from . import guardian_program as program
+from .descendants import GUARDIAN, with_cookie
 
 SLOTS = 32 * 1024
 """How many listeners can be watched at once; the memory of a slot is taken when it is first used."""
@@ -61,12 +62,14 @@ class Guardian:
     recorded any more it is let go, and started anew when it is needed again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep: bool = False) -> None:
+        """``keep``: once there, it is not let go before close(): for who runs one job after the other."""
         self._program: _Program | None = None
         self._slots: _Slots | None = None
         self._watches: dict[int, Watch] = {}
         self._groups: set[int] = set()
         self._ending: list[subprocess.Popen[bytes]] = []
+        self._kept = keep
 
     def watch(self, listener: int) -> Watch:
         """Hand over a copy of the listener; ours stays open until ``release()``. SpawnError: there can be no guardian."""
@@ -106,10 +109,12 @@ class Guardian:
 
     def close(self) -> None:
         """Release and forget everything. Can be called twice."""
+        self._kept = False
         for watch in list(self._watches.values()):
             watch.release()
         for pgid in list(self._groups):
             self.forget_group(pgid)
+        self.let_go_if_idle()
         self._reap()
         for process in self._ending:
             process.returncode = 0  # it is stuck, or the machine is: init's to reap
@@ -160,7 +165,7 @@ class Guardian:
 
     def let_go_if_idle(self) -> None:
         """Have no process while nothing is watched or recorded."""
-        if self._watches or self._groups:
+        if self._watches or self._groups or self._kept:
             return
         if self._program is not None:
             self._end_program(kill=not self._program.serving)  # with nothing to serve, it need not even start up first
@@ -217,6 +222,7 @@ class _Program:
                 stderr=subprocess.DEVNULL,
                 pass_fds=fds,
                 cwd="/",
+                env=with_cookie(None, GUARDIAN),
                 start_new_session=True,
             )
 

@@ -5,14 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from errno import EINVAL, ENOENT, ENOEXEC
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from ..core.contracts import ChildFds
 from ..errors import CommandNotFoundError, SpawnError
-from .child import Child, watch
+from .child import Child, Kin, watch
 from .programs import find_program, is_without_interpreter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..core.policy import Privileges
+    from .fdlimit import FdLimit
+
+_NO_FDS: Mapping[int, int] = {}
 
 
 class SpawnPlan(NamedTuple):
@@ -21,6 +28,8 @@ class SpawnPlan(NamedTuple):
     ``stdin``: True gives the child ours, False gives it /dev/null. ``own_session``: the child leads
     a session and a process group of its own, and inherits none of our fds; else it stays in ours
     (unless it gets a terminal of its own) and gets whatever inheritable fds we were given ourselves.
+    ``privileges``: as whom it runs, None as we do. ``extra_fds``: the child's number -> our fd, which
+    stays ours; with ``own_session`` only. ``fd_limit``: whose soft limit of open fds it gets, None for ours. ``kin``: who is told of it.
     """
 
     argv: Sequence[str]
@@ -28,48 +37,71 @@ class SpawnPlan(NamedTuple):
     environment: Mapping[str, str] | None = None
     own_session: bool = True
     stdin: bool = False
+    privileges: Privileges | None = None
+    extra_fds: Mapping[int, int] = _NO_FDS
+    fd_limit: FdLimit | None = None
+    kin: Kin | None = None
 
 
 def spawn(plan: SpawnPlan, fds: ChildFds) -> Child:
     """Start the command with these fds; vfork(2) inside, so no Python of ours runs in the child.
 
     Raises CommandNotFoundError or SpawnError, whose ``filename`` says whether it was the command or
-    its working directory (None: no process could be made); UnknownExitStatusError when it was over, and reaped, before we could look.
+    its working directory (None: the text says what it was, such as ``fork`` or ``limits.nofile``);
+    UnknownExitStatusError when it was over, and reaped, before we could look.
     """
     try:
         _refuse_nothing(plan)
-        try:
-            process = _popen(plan, _argv(plan), fds)
-        except OSError as error:
-            if error.errno != ENOEXEC:
-                raise
-            process = _popen(plan, _argv_for_sh(plan), fds)
+        if plan.fd_limit is None:
+            process = _start(plan, fds)
+        else:
+            with plan.fd_limit.lowered():
+                process = _start(plan, fds)
+    except SpawnError:
+        raise
     except (OSError, ValueError) as error:
         raise _spawn_error(error, plan) from error
     # We reap by ourselves, for the resource usage: Popen must not wait for this pid again, ever.
     process.returncode = 0
-    return watch(process.pid, plan.argv[0])
+    child = watch(process.pid, plan.argv[0])
+    if plan.kin is None:
+        return child
+    plan.kin.add(child.pid)
+    return child._replace(kin=plan.kin)
 
 
-def _popen(plan: SpawnPlan, argv: list[str], fds: ChildFds) -> subprocess.Popen[bytes]:
-    return _starter(fds)(
-        argv,
-        stdin=fds.stdin if fds.stdin is not None or plan.stdin else subprocess.DEVNULL,
-        stdout=fds.stdout,
-        stderr=fds.stderr,
-        cwd=plan.working_dir,
-        env=plan.environment,
-        start_new_session=plan.own_session or fds.terminal,
-        close_fds=plan.own_session,
-    )
+def _start(plan: SpawnPlan, fds: ChildFds) -> subprocess.Popen[bytes]:
+    steps = ["terminal"] if fds.terminal else []
+    if plan.privileges is not None and plan.privileges.asked:
+        from .privileges import resolve, with_login
+
+        more, login = resolve(plan.privileges)
+        steps += more
+        if login:
+            plan = plan._replace(environment=with_login(plan.environment, login))
+    try:
+        return _popen(plan, _argv(plan), fds, steps)
+    except OSError as error:
+        if error.errno != ENOEXEC:
+            raise
+        return _popen(plan, _argv_for_sh(plan), fds, steps)
 
 
-def _starter(fds: ChildFds) -> Callable[..., subprocess.Popen[bytes]]:
-    if not fds.terminal:
-        return subprocess.Popen
-    from .terminal import popen
+def _popen(plan: SpawnPlan, argv: list[str], fds: ChildFds, steps: Sequence[str]) -> subprocess.Popen[bytes]:
+    settings: dict[str, Any] = {
+        "stdin": fds.stdin if fds.stdin is not None or plan.stdin else subprocess.DEVNULL,
+        "stdout": fds.stdout,
+        "stderr": fds.stderr,
+        "cwd": plan.working_dir,
+        "env": plan.environment,
+        "start_new_session": plan.own_session or fds.terminal,
+    }
+    if not steps and not plan.extra_fds:
+        process: subprocess.Popen[bytes] = subprocess.Popen(argv, close_fds=plan.own_session, **settings)  # noqa: S603 - it is what we are for
+        return process
+    from .launch import popen
 
-    return popen
+    return popen(argv, steps=steps, extra_fds=plan.extra_fds, close_fds=plan.own_session, **settings)
 
 
 def _spawn_error(error: OSError | ValueError, plan: SpawnPlan) -> SpawnError:

@@ -1,4 +1,7 @@
-"""Owns what a supervisor tells about its jobs: one frozen value an event."""
+"""Owns what a supervisor tells about its jobs: one frozen value an event.
+
+``attempt``: which run of the job it is about, from 1; 0 when it was never started.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ class JobStarted:
     exact: bool
     reason: str = ""
     fell_back: bool = False
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,7 @@ class JobUnguarded:
 
     job: str
     error: OSError
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,43 @@ class JobFailedToStart:
     job: str
     error: OSError
     status: int
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class JobReady:
+    """All that can say so says that the job is ready, ``after_s`` seconds after it was started."""
+
+    job: str
+    after_s: float
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class JobNotReady:
+    """The job was ready, and is not any more."""
+
+    job: str
+    reason: str
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class JobUnhealthy:
+    """The job runs, but not well: it is ended, and counts as failed."""
+
+    job: str
+    reason: str
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """What the job says of itself, by sd_notify(3), or what is seen of its probes."""
+
+    job: str
+    text: str
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +92,34 @@ class JobExited:
     duration_s: float
     writers_left: bool
     lossless: bool = True
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class JobRestarting:
+    """The job has ended, and is started again in ``delay_s`` seconds; ``attempt`` is the one that has ended."""
+
+    job: str
+    delay_s: float
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class JobGivenUp:
+    """The job has failed too often: it is not started again."""
+
+    job: str
+    reason: str
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class JobSkipped:
+    """The job is not started at all."""
+
+    job: str
+    reason: str
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +129,7 @@ class OutputLost:
     job: str
     reason: str
     remedy: str
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +138,44 @@ class JobLeftRunning:
 
     job: str
     members: list[Member]
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StillWaiting:
+    """The job was told to end ``waited_s`` seconds ago and has not; after ``timeout_s`` it is killed."""
+
+    job: str
+    pid: int
+    waited_s: float
+    timeout_s: float
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownFailed:
+    """The job's ``shutdown.command`` did not do its work: the job was sent the signal, or was killed."""
+
+    job: str
+    reason: str
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class JobNotEnded:
+    """These processes of the job are left, although they were killed: no signal ends them."""
+
+    job: str
+    members: list[Member]
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StraysKilled:
+    """Processes that some job has left, nobody knows which: killed at the end of a stop. ``left``: those that were not to be killed."""
+
+    members: list[Member]
+    left: list[Member]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +185,7 @@ class OutputFailed:
     job: str
     output: str
     error: OSError
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +195,7 @@ class OutputDropped:
     job: str
     output: str
     size_bytes: int
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,22 +204,35 @@ class CaptureFailed:
 
     job: str
     error: OSError
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Stopping:
-    """Every job is told to end, by this signal of ours; ``now``: killed at once."""
+    """Every job is told to end: by this signal of ours, or (0) because of ``job``, which has ended; ``now``: killed at once."""
 
     signal: int
     now: bool
+    job: str = ""
 
 
 Event = (
     JobStarted
     | JobUnguarded
     | JobFailedToStart
+    | JobReady
+    | JobNotReady
+    | JobUnhealthy
+    | JobStatus
     | JobExited
+    | JobRestarting
+    | JobGivenUp
+    | JobSkipped
     | JobLeftRunning
+    | StillWaiting
+    | ShutdownFailed
+    | JobNotEnded
+    | StraysKilled
     | OutputLost
     | OutputFailed
     | OutputDropped

@@ -18,27 +18,69 @@ if TYPE_CHECKING:
     from ..core.spec import JobSpec
 
 
-def open_all(specs: Iterable[JobSpec], pumps: PumpProcess) -> dict[str, list[PipedOutput]]:
-    """The file outputs of each job, by its name, all written by the pump process; what is to be overwritten is empty then.
+class JobFiles:
+    """The files of one job, open for all its runs: what a later one writes follows what the ones before have written."""
+
+    def __init__(self, pumps: PumpProcess) -> None:
+        self._pumps = pumps
+        self._files: list[tuple[int | None, OutputFile]] = []
+
+    def add(self, fd: int | None, file: OutputFile) -> None:
+        """One more, which becomes ours; None for a FIFO, which the pump opens: that waits for a reader."""
+        self._files.append((fd, file))
+
+    def open(self, *, last: bool) -> list[PipedOutput]:
+        """The outputs of one run; ``last``: there will be no further one. Raises OutputError."""
+        outputs: list[PipedOutput] = []
+        try:
+            for fd, file in self._files:
+                mine = fd if last else _copy(fd, file)
+                outputs.append(PipedOutput(self._pumps.destination(mine, file.path), file.stream, file.path))
+        except OutputError:
+            for output in outputs:
+                output.close()
+            raise
+        if last:
+            self._files = []
+        return outputs
+
+    def close(self) -> None:
+        """Release what no run has taken."""
+        files, self._files = self._files, []
+        for fd, _ in files:
+            if fd is not None:
+                os.close(fd)
+
+
+def _copy(fd: int | None, file: OutputFile) -> int | None:
+    """The same open file, whose offset is shared (dup(2))."""
+    try:
+        return fd if fd is None else os.dup(fd)
+    except OSError as error:
+        raise OutputError(error.errno, error.strerror, file.path) from error
+
+
+def open_all(specs: Iterable[JobSpec], pumps: PumpProcess) -> dict[str, JobFiles]:
+    """The files of each job, by its name, all written by the pump process; what is to be overwritten is empty then.
 
     Raises OutputError for the first that cannot be opened: then none is open, and none was truncated.
     """
     opened: list[tuple[int, OutputFile]] = []
-    outputs: dict[str, list[PipedOutput]] = {}
+    files: dict[str, JobFiles] = {}
     try:
         for spec in specs:
-            mine = outputs[spec.name] = []
+            mine = files[spec.name] = JobFiles(pumps)
             for file in spec.outputs:
                 fd = None if is_fifo(file.path) else open_file(file.path, append=file.append)
                 if fd is not None:
                     opened.append((fd, file))
-                mine.append(PipedOutput(pumps.destination(fd, file.path), file.stream, file.path))
+                mine.add(fd, file)
         _truncate(opened)
     except BaseException:
         for fd, _ in opened:
             os.close(fd)
         raise
-    return outputs
+    return files
 
 
 def open_in_host(files: Sequence[OutputFile], loop: Loop) -> list[PipedOutput]:

@@ -1,55 +1,110 @@
-"""Owns one job as a task awaits it: a command in a session of its own, and the end of its whole process group."""
+"""Owns one job as a task awaits it: a command in a session of its own, and the end of all its processes."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 
+from ..core.contracts import ChildFds
 from ..core.platforms import HERE, promise
+from ..core.spec import SHELL
 from ..engine.command import Command, Outcome
 from ..engine.keyboard import Keyboard
-from ..errors import SpawnError
-from ..process.child import open_pidfd
-from ..process.group import members, signal_group
-from ..process.spawn import SpawnPlan
+from ..errors import SpawnError, UnknownExitStatusError
+from ..process.child import Child, Kin, reap
+from ..process.descendants import with_cookie
+from ..process.group import Member, signal_group
+from ..process.spawn import SpawnPlan, spawn
 from ..transport.pty import PtyTransport
+from .stop import AFTER_KILL_S, Census, Processes
 
 if TYPE_CHECKING:
     from ..core.contracts import Loop, Output
     from ..core.spec import JobSpec
     from ..engine.captures import Captures
     from ..engine.protocol import Report
+    from ..process.fdlimit import FdLimit
 
-LOOK_S = 0.02
 
-AFTER_KILL_S = 1.0
-"""How long outputs may go on delivering, and killed processes may take to vanish, when the grace period is over."""
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a job is given by who runs it; nothing, in a library.
+
+    ``environment`` is added to the job's own. ``extra_fds``: the child's number -> our fd, which stays
+    ours. ``census``: then all processes of the job are ended with it, also those that left its
+    group; for a process that is a subreaper. ``fd_limit``: whose soft limit of open fds it gets.
+    """
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    extra_fds: Mapping[int, int] = field(default_factory=dict)
+    census: Census | None = None
+    fd_limit: FdLimit | None = None
+
+    @property
+    def kin(self) -> Kin | None:
+        """Who is told of each child that is spawned."""
+        return self.census.family if self.census is not None else None
+
+
+NOTHING = Surroundings()
 
 
 class Job:
     """A JobSpec that is running. Raises CaptureError when it cannot be captured; the outputs stay the caller's until start()."""
 
-    def __init__(self, loop: Loop, captures: Captures, spec: JobSpec, outputs: Sequence[Output], report: Report) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        captures: Captures,
+        spec: JobSpec,
+        outputs: Sequence[Output],
+        report: Report,
+        *,
+        surroundings: Surroundings = NOTHING,
+    ) -> None:
         self.spec = spec
         self.pid = 0
         self.unguarded: SpawnError | None = None
         """Why it would outlive this process, should that be killed, although it was to die with it."""
+        self.stop_problem = ""
+        """What is to be said of ``shutdown.command``, if it did not do its work."""
         self._loop = loop
         self._captures = captures
-        self._plan = SpawnPlan(spec.argv, spec.working_dir, spec.environment)
+        self._census = surroundings.census
+        self._cookie = self._census.family.new_cookie() if self._census is not None else ""
+        self._plan = SpawnPlan(
+            spec.argv,
+            spec.working_dir,
+            self._environment(surroundings),
+            privileges=spec.privileges,
+            extra_fds=surroundings.extra_fds,
+            fd_limit=surroundings.fd_limit,
+            kin=surroundings.kin,
+        )
         self.capturing = captures.open(spec.capture, self._plan, stamped=any(output.wants_stamps for output in outputs))
         self._losses = captures.losses(loop, self.capturing.transport)
         if self._losses is not None:
             outputs = [*outputs, self._losses.tail]
         self._command = Command(loop, self.capturing.transport, outputs, report, self._ended, linger_s=spec.listen_s)
         self._keyboard: Keyboard | None = None
+        self._exited = anyio.Event()
         self._done = anyio.Event()
         self._outcome: Outcome | None = None
+        self._processes: Processes | None = None
+        self._asking: set[anyio.CancelScope] = set()
+        self._killed = False
+
+    def _environment(self, surroundings: Surroundings) -> Mapping[str, str] | None:
+        environment = self.spec.environment
+        if surroundings.environment:
+            environment = {**(os.environ if environment is None else environment), **surroundings.environment}
+        return with_cookie(environment, self._cookie) if self._cookie else environment
 
     def start(self) -> None:
         """Spawn it. Raises SpawnError, with everything closed, outputs too."""
@@ -68,11 +123,18 @@ class Job:
             if guardian is not None:
                 guardian.let_go_if_idle()
             raise
+        self._processes = Processes(self._loop, self.pid, self._exited, self._census, self._cookie)
+        self._command.on_exit = self._about_to_be_reaped
         if guardian is not None and self.unguarded is None:
             self._try_to_guard(partial(guardian.guard_group, self.pid))
-            self._command.on_exit = partial(guardian.forget_group, self.pid)
         if self._keyboard is not None:
             self._keyboard.start()
+
+    def _about_to_be_reaped(self) -> None:
+        """From now on its number may mean somebody else."""
+        if self.spec.die_with_supervisor:
+            self._captures.guardian.forget_group(self.pid)
+        self._exited.set()
 
     def _try_to_guard(self, step: Callable[[], None]) -> None:
         try:
@@ -110,52 +172,81 @@ class Job:
         assert self._outcome is not None
         return self._outcome
 
-    async def stop(self, grace_s: float) -> None:
-        """TERM to the whole group, KILL after ``grace_s`` seconds; returns when nobody of it is left, and the outputs are closed.
+    async def stop(self, grace_s: float | None = None) -> list[Member]:
+        """End it as its spec's ``shutdown`` says: ask, wait, kill; the processes that are left nevertheless, which no signal ends.
 
-        When the processes are gone, outputs may go on delivering what they hold for half of that
-        time, but no longer than to its end; what is stuck then is dropped and counted.
+        ``grace_s`` counts in place of the timeout, within which the job has to end, and ``shutdown.command`` too.
+        Those of its processes that have left the group are asked and killed like the others, if there is a census.
+        When they are gone, outputs may go on delivering what they hold for half of that time, but no
+        longer than to its end; what is stuck then is dropped and counted.
         """
+        if self._processes is None:
+            return []
+        grace_s = self.spec.shutdown.timeout_seconds if grace_s is None else grace_s
         deadline_s = anyio.current_time() + grace_s
-        signal_group(self.pid, signal.SIGTERM)
-        with anyio.move_on_after(grace_s):
-            await self._processes_gone()
-        if signal_group(self.pid, signal.SIGKILL):
-            with anyio.move_on_after(AFTER_KILL_S):  # a process that cannot even be killed is not waited for
-                await self._processes_gone()
+        if not self._killed:
+            await self._ask(self._processes, grace_s)
+        left = await self._processes.end()
         deliver_s = min(grace_s / 2, deadline_s - anyio.current_time())
         with anyio.move_on_after(max(deliver_s, AFTER_KILL_S)):
             await self._done.wait()
-            return
+            return left
         self._command.give_up()
         with anyio.move_on_after(AFTER_KILL_S):
             await self._done.wait()
+        return left
 
     def kill(self) -> None:
-        """KILL to the whole group, and no waiting for outputs."""
-        signal_group(self.pid, signal.SIGKILL)
+        """KILL to the whole group, and no waiting for outputs. Whoever has left the group is stop()'s: it asks and waits no longer."""
+        self._killed = True
+        if self._processes is not None:
+            self._processes.signal_group(signal.SIGKILL)
         self._command.give_up()
+        for scope in self._asking:
+            scope.cancel()
 
-    async def _processes_gone(self) -> None:
-        while left := members(self.pid):
+    async def _ask(self, processes: Processes, grace_s: float) -> None:
+        shutdown = self.spec.shutdown
+        with anyio.move_on_after(grace_s) as scope:
+            self._asking.add(scope)
             try:
-                pidfd = open_pidfd(left[0].pid)
-            except ProcessLookupError:  # gone since we looked; or, without /proc, a leader that is gone stands for the others
-                await self._next_look()
-                continue
-            if pidfd is None:
-                await self._next_look()
-                continue
-            try:
-                await anyio.wait_readable(pidfd)
+                if shutdown.command and await self._ran(shutdown.command):
+                    await processes.gone()
+                elif shutdown.parent_only:
+                    processes.signal_command(shutdown.signal)
+                    await processes.command_gone()
+                else:
+                    await processes.signal(shutdown.signal)
+                    await processes.gone()
             finally:
-                os.close(pidfd)
+                self._asking.discard(scope)
 
-    async def _next_look(self) -> None:
-        """Until it is time to look again: without pidfds nothing tells when a process that is not our child has gone."""
-        time = anyio.Event()
-        timer = self._loop.call_later(LOOK_S, time.set)
+    async def _ran(self, command: str) -> bool:
+        """Whether the shell has run ``shutdown.command`` with status 0; if not, the job is sent the signal."""
+        environment = {**(os.environ if self._plan.environment is None else self._plan.environment), "JOB_PID": str(self.pid)}
+        plan = self._plan._replace(argv=[SHELL, "-c", command], environment=environment, extra_fds={})
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
-            await time.wait()
+            child = spawn(plan, ChildFds(null, null))
+        except (SpawnError, UnknownExitStatusError) as error:
+            self.stop_problem = f"shutdown.command: {error.strerror}"
+            return False
         finally:
-            timer.cancel()
+            os.close(null)
+        self.stop_problem = "shutdown.command: not done in its time: killed"
+        try:
+            await anyio.wait_readable(child.exit_fd)
+        except BaseException:
+            signal_group(child.pid, signal.SIGKILL)
+            raise
+        finally:
+            status = _status(child)
+        self.stop_problem = f"shutdown.command: exited with status {status}" if status else ""
+        return status == 0
+
+
+def _status(child: Child) -> int:
+    try:
+        return reap(child).status
+    except UnknownExitStatusError:
+        return 0

@@ -6,269 +6,231 @@ value that is nearly right, what was probably meant.
 
 from __future__ import annotations
 
-import difflib
-import os
 import re
-import stat
-import tomllib
+from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TextIO
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-import msgspec
-
-from ..core.capture import AUTO, CaptureSpec
-from ..core.outputs import OUTPUT_KEYS, OutputFile, output_files
+from ..core.capture import CaptureSpec
+from ..core.graph import check_dependencies
+from ..core.outputs import OUTPUT_KEYS
 from ..core.spec import JobSpec
 from ..errors import ConfigError
-
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
-_TOML_PLACE = re.compile(r"^(?P<text>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|(?P<end>end of document))\)$", re.DOTALL)
-_AT = re.compile(r"^(?P<text>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
-
-Paths = str | list[str]
+from .documents import read_documents
+from .environment import Environments, check_environment
+from .layers import Layer, holder, merged_job, said_of, sub_tables, told_of
+from .places import check_folder, check_outputs, make_outputs, resolve_paths
+from .policies import make_availability, make_depends_on, make_health, make_privileges, make_shutdown, named
+from .tables import JobTable
+from .variables import JOB_NAME, JOB_REPLICA, expand_table, named_in_shell, resolve_vars
+from .wrong import WrongError, convert
 
 NAME_LENGTH = 100
 """Characters of a job's name, at most: it stands before each of its lines."""
 
+MAX_REPLICAS = 10_000
 
-class JobTable(msgspec.Struct, frozen=True):
-    """The keys of one ``[jobs.NAME]`` table."""
+NO_JOBS = "expected at least one [jobs.NAME] table with a command"
 
-    command: str | list[str]
-    working_dir: str | None = None
-    environment: dict[str, str | int | float] = {}
-    env_file: Paths = []
-    out_append: Paths = []
-    out_overwrite: Paths = []
-    err_append: Paths = []
-    err_overwrite: Paths = []
-    combined_append: Paths = []
-    combined_overwrite: Paths = []
-    quiet: bool = False
-    capture: str = AUTO.mode
-    watch_fds: str = AUTO.watch_fds
-    no_new_privs: bool = AUTO.no_new_privs
-    interactive: bool = AUTO.interactive
-    stderr_apart: bool = AUTO.stderr_apart
-    wait_for: str = "exit"
-    linger_s: float | None = None
-    die_with_supervisor: bool = True
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
-class _WrongError(Exception):
-    """Something is wrong at a key path; becomes a ConfigError with the file's name."""
+@dataclass(frozen=True, slots=True)
+class JobsFile:
+    """What one or more files say. ``jobs``: in their order. ``max_parallel``: how many run at once, 0: no limit.
 
-    def __init__(self, key: str, text: str) -> None:
-        self.key = key
-        super().__init__(f"{key}: {text}")
+    ``replicas``: for each job with ``replicas`` the names of the jobs that it became.
+    """
+
+    jobs: tuple[JobSpec, ...]
+    max_parallel: int = 0
+    replicas: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def load_jobs(path: str, environment: Mapping[str, str]) -> list[JobSpec]:
-    """The jobs of a file, in its order. ``environment`` is what each job's own is added to.
+def load(paths: Sequence[str], environment: Mapping[str, str]) -> JobsFile:
+    """Read the files and what they include; a later file wins, tables are merged. ``environment``: what each job's own is added to.
 
     Raises ConfigError.
     """
-    try:
-        with open(path, "rb") as file:
-            document = tomllib.load(file)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text: byte {error.start} ({error.reason})") from error
-    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
-        raise ConfigError(_syntax_error(path, str(error))) from error
-    folder = os.path.dirname(os.path.abspath(path))
-    try:
-        specs = [_job(name, table, folder, environment) for name, table in _job_tables(document)]
-        _check_outputs(specs)
-        _check_interactive(specs)
-    except _WrongError as error:
-        raise ConfigError(f"{path}: {error}") from error
-    return specs
+    files = [Layer(path, folder, (), content) for path, folder, content in read_documents(paths)]
+    max_parallel = _max_parallel(files)
+    variables = _variables(files, environment)
+    sources = list(_sources(files))
+    if not sources:
+        raise ConfigError(f"{paths[0]}: jobs: {NO_JOBS}")
+    replicas = {source.name: names for source in sources if (names := _replica_names(source)) is not None}
+    maker = _Maker(variables, environment, replicas)
+    specs: list[JobSpec] = []
+    made_from: dict[str, _Source] = {}
+    for source in sources:
+        for spec in maker.make(source):
+            if made_from.setdefault(spec.name, source) is not source:
+                path = ("replicas",) if source.name in replicas else ()
+                raise said_of(source.layers, WrongError(path, f"there is another job {spec.name}"))
+            specs.append(spec)
+    _check_together(specs, made_from)
+    return JobsFile(tuple(specs), max_parallel, replicas)
 
 
-def _syntax_error(path: str, text: str) -> str:
-    match = _TOML_PLACE.match(text)
-    if match is None:
-        return f"{path}: {text}"
-    place = "end of file" if match["end"] else f"line {match['line']}, column {match['column']}"
-    return f"{path}: {place}: {match['text']}"
+def load_jobs(path: str, environment: Mapping[str, str]) -> list[JobSpec]:
+    """The jobs of one file. Raises ConfigError."""
+    return list(load([path], environment).jobs)
 
 
-def _job_tables(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    _check_keys("", document, ["jobs"])
-    jobs = document.get("jobs")
-    if not isinstance(jobs, dict) or not jobs:
-        raise _WrongError("jobs", "expected at least one [jobs.NAME] table with a command")
-    for name, table in jobs.items():
-        key = f"jobs.{name}" if re.fullmatch(r"[\w-]+", name) else f"jobs.{name!r}"
-        if not 1 <= len(name) <= NAME_LENGTH or "/" in name or _CONTROL.search(name) or name in (".", ".."):
-            raise _WrongError(
-                key, "a job's name must be usable as a file name: 1 to 100 characters, no slash, no control characters, not . or .."
+class _Source(NamedTuple):
+    """A job as it is written: its tables in the files, and those of ``[defaults]``. Later ones win."""
+
+    name: str
+    defaults: Sequence[Layer]
+    own: Sequence[Layer]
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        return (*self.defaults, *self.own)
+
+
+def _sources(files: Sequence[Layer]) -> Iterator[_Source]:
+    """The jobs, in the order in which they are first named. Raises ConfigError."""
+    defaults = _typed(sub_tables(files, "defaults"))
+    tables = []
+    for file in files:
+        jobs = file.table.get("jobs", {})
+        if not isinstance(jobs, dict):
+            raise ConfigError(f"{file.file}: jobs: {NO_JOBS}")
+        with told_of([file]):
+            for name in jobs:
+                _check_name(name)
+        tables.append(Layer(file.file, file.folder, ("jobs",), jobs))
+    for name in dict.fromkeys(name for layer in tables for name in layer.table):
+        yield _Source(name, defaults, _typed(sub_tables(tables, name)))
+
+
+def _typed(layers: Sequence[Layer]) -> Sequence[Layer]:
+    """The tables, whose keys and types are right, whether they are used or not, and whatever is in the variables. Raises ConfigError."""
+    for layer in layers:
+        with told_of([layer]):
+            convert((), layer.table, JobTable)
+    return layers
+
+
+def _check_name(name: str) -> None:
+    if not 1 <= len(name) <= NAME_LENGTH or "/" in name or _CONTROL.search(name) or name in (".", ".."):
+        text = "a job's name must be usable as a file name: 1 to 100 characters, no slash, no control characters, not . or .."
+        raise WrongError(("jobs", name), text)
+
+
+def _max_parallel(files: Sequence[Layer]) -> int:
+    path = ("max_parallel",)
+    number = 0
+    for file in files:
+        with told_of([file]):
+            number = convert(path, file.table.get("max_parallel", number), int)
+            if number < 0:
+                raise WrongError(path, f"expected 0 (no limit) or more, got {number}")
+    return number
+
+
+def _variables(files: Sequence[Layer], environment: Mapping[str, str]) -> dict[str, str]:
+    tables = sub_tables(files, "vars")
+    with told_of(tables):
+        return resolve_vars({name: value for layer in tables for name, value in layer.table.items()}, environment)
+
+
+def _replica_names(source: _Source) -> tuple[str, ...] | None:
+    """The jobs that a job with ``replicas`` becomes; None without."""
+    path = ("replicas",)
+    count = holder(source.layers, path).table.get("replicas")
+    if count is None:
+        return None
+    with told_of(source.layers):
+        if not 1 <= convert(path, count, int) <= MAX_REPLICAS:
+            raise WrongError(path, f"expected 1 to {MAX_REPLICAS}, got {count}; a job with disabled = true is not started")
+        if len(f"{source.name}-{count}") > NAME_LENGTH:
+            raise WrongError(path, f"the name {source.name}-{count} would be longer than {NAME_LENGTH} characters")
+    return tuple(f"{source.name}-{number}" for number in range(1, count + 1))
+
+
+class _Maker:
+    """Makes the JobSpecs of what was read."""
+
+    def __init__(self, variables: Mapping[str, str], environment: Mapping[str, str], replicas: Mapping[str, tuple[str, ...]]) -> None:
+        self._variables = variables
+        self._ours = environment
+        self._environments = Environments(environment)
+        self._replicas = replicas
+
+    def make(self, source: _Source) -> list[JobSpec]:
+        """The job, or its replicas. Raises ConfigError."""
+        table = merged_job(source.defaults, source.own)
+        names = self._replicas.get(source.name)
+        if names is None:
+            givens = [{JOB_NAME: source.name}]
+        else:
+            givens = [{JOB_NAME: name, JOB_REPLICA: str(number)} for number, name in enumerate(names, 1)]
+        with told_of(source.layers):
+            return [self._spec(source.layers, table, given) for given in givens]
+
+    def _spec(self, layers: Sequence[Layer], merged: Mapping[str, Any], given: dict[str, str]) -> JobSpec:
+        """``given``: the variables that are the job's own. Raises WrongError."""
+        table = expand_table(merged, ChainMap(given, self._variables, self._ours))  # type: ignore[arg-type]
+        resolve_paths(table, layers)
+        job = convert((), table, JobTable)
+        if job.command is None:
+            raise WrongError(("command",), "missing: expected a string for the shell or a list of a command and its arguments")
+        check_folder(("working_dir",), job.working_dir)
+        with named(()):
+            return JobSpec(
+                given[JOB_NAME],
+                job.command,
+                job.working_dir,
+                self._environment(job, table, given),
+                tuple(make_outputs(job)),
+                quiet=job.quiet,
+                capture=CaptureSpec(job.capture, job.watch_fds, job.no_new_privs, job.interactive, job.stderr_apart),
+                wait_for=job.wait_for,
+                linger_s=job.linger_s,
+                die_with_supervisor=job.die_with_supervisor,
+                description=job.description,
+                disabled=job.disabled,
+                depends_on=make_depends_on(job, self._replicas),
+                health=make_health(job),
+                availability=make_availability(job.availability),
+                success_exit_codes=tuple(job.success_exit_codes),
+                shutdown=make_shutdown(job.shutdown),
+                privileges=make_privileges(job),
             )
-        if not isinstance(table, dict):
-            raise _WrongError(key, f"expected a table, got {_kind(table)}")
-        yield name, table
+
+    def _environment(self, job: JobTable, table: Mapping[str, Any], given: Mapping[str, str]) -> Mapping[str, str]:
+        """A replica has its name and number there; and the shell finds there what its text names."""
+        own = {name: str(value) for name, value in job.environment.items()}
+        check_environment(("environment",), own)
+        known = {**self._variables, **given}
+        for_shell = {name: known[name] for name in named_in_shell(table) if name in known}
+        of_replica = given if JOB_REPLICA in given else {}
+        return self._environments.make({**of_replica, **own}, [job.env_file] if isinstance(job.env_file, str) else job.env_file, for_shell)
 
 
-def _job(name: str, table: dict[str, Any], folder: str, environment: Mapping[str, str]) -> JobSpec:
-    key = f"jobs.{name}"
-    _check_keys(key, table, JobTable.__struct_fields__)
-    own = _environment(f"{key}.environment", table.get("environment"))
+def _check_together(specs: Sequence[JobSpec], sources: Mapping[str, _Source]) -> None:
+    """What can be wrong between jobs. Raises ConfigError."""
     try:
-        job = msgspec.convert(table, JobTable)
-    except msgspec.ValidationError as error:
-        raise _type_error(key, str(error)) from error
-    working_dir = os.path.join(folder, job.working_dir) if job.working_dir is not None else folder
-    if not os.path.isdir(working_dir):
-        raise _WrongError(f"{key}.working_dir", f"no such directory: {working_dir}")
-    merged = {**environment, **_env_files(f"{key}.env_file", _list(job.env_file), folder, environment), **own}
-    outputs = tuple(_outputs(key, job, folder))
+        check_outputs(specs)
+        _check_interactive(specs)
+    except WrongError as error:
+        source = sources[str(error.path[1])]
+        layer = holder(source.layers, error.path[2:])
+        for_several = error.path[2] in OUTPUT_KEYS and (layer in source.defaults or source.name not in sources)
+        hint = f", with ${{{JOB_NAME}}} in its path" if for_several else ""
+        raise ConfigError(f"{layer.file}: {error}{hint}") from error
     try:
-        return JobSpec(
-            name,
-            job.command,
-            working_dir,
-            merged,
-            outputs,
-            quiet=job.quiet,
-            capture=CaptureSpec(job.capture, job.watch_fds, job.no_new_privs, job.interactive, job.stderr_apart),
-            wait_for=job.wait_for,
-            linger_s=job.linger_s,
-            die_with_supervisor=job.die_with_supervisor,
-        )
+        check_dependencies(specs)
     except ConfigError as error:
-        wrong, _, text = str(error).partition(": ")
-        raise _WrongError(f"{key}.{wrong}", text) from error
-
-
-def _check_keys(key: str, table: dict[str, Any], known: Sequence[str]) -> None:
-    for unknown in table:
-        if unknown not in known:
-            path = f"{key}.{unknown}" if key else unknown
-            close = difflib.get_close_matches(unknown, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
-            raise _WrongError(path, f"unknown key; {hint}")
-
-
-def _type_error(key: str, text: str) -> _WrongError:
-    """Translate: msgspec says ``Expected `str`, got `int` - at `$.working_dir```; the path becomes ours, the types TOML's."""
-    match = _AT.match(text)
-    assert match is not None
-    path = (match["path"] or "$").removeprefix("$").replace("[...]", ".*")
-    if "missing required field" in match["text"]:
-        return _WrongError(f"{key}.command", "missing: expected a string for the shell or a list of a command and its arguments")
-    words = {"str": "string", "int": "integer", "array": "list", "object": "table", "bool": "boolean", "float": "float"}
-    expected = re.sub(r"\b(str|int|array|object|bool|float)\b", lambda found: words[found[0]], match["text"])
-    return _WrongError(f"{key}{path}", expected.replace("`", "").replace(" | null", "").replace("Expected", "expected"))
-
-
-def _kind(value: object) -> str:
-    return {str: "string", int: "integer", bool: "boolean", float: "float", list: "list"}.get(type(value), type(value).__name__)
-
-
-def _list(value: Paths) -> list[str]:
-    return [value] if isinstance(value, str) else value
-
-
-def _environment(key: str, table: object) -> dict[str, str]:
-    """The variables of the environment table, as strings; anything but a table is left for the general check."""
-    variables = {}
-    for variable, value in table.items() if isinstance(table, dict) else ():
-        if not isinstance(value, str | int | float) or isinstance(value, bool):
-            raise _WrongError(f"{key}.{variable}", f"expected a string or a number, got {_kind(value)}")
-        try:
-            variables[variable] = str(value)
-        except ValueError as error:  # sys.set_int_max_str_digits
-            raise _WrongError(f"{key}.{variable}", "the number is too long: write it as a string") from error
-    _check_environment(key, variables)
-    return variables
-
-
-def _check_environment(key: str, variables: Mapping[str, str]) -> None:
-    for variable, value in variables.items():
-        if not variable or "=" in variable or "\0" in variable:
-            raise _WrongError(f"{key}.{variable!r}", "not a name that an environment variable can have")
-        if "\0" in value:
-            raise _WrongError(f"{key}.{variable}", "a NUL character cannot be in an environment variable")
-
-
-def _env_files(key: str, paths: Sequence[str], folder: str, environment: Mapping[str, str]) -> dict[str, str]:
-    variables: dict[str, str] = {}
-    for path in paths:
-        full = os.path.join(folder, path)
-        try:
-            with open(full, encoding="utf-8") as file:
-                variables |= _env_file(file, {**environment, **variables})
-        except UnicodeDecodeError as error:
-            raise _WrongError(key, f"{full}: not UTF-8 text") from error
-        except OSError as error:
-            raise _WrongError(key, f"{full}: {error.strerror}") from error
-        except ValueError as error:  # a bad line, or a NUL in the path
-            raise _WrongError(key, f"{full}: {error}") from error
-    _check_environment(key, variables)
-    return variables
-
-
-def _env_file(file: TextIO, environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables of a .env file, ``${NAME}`` in them taken from it and from the environment. Raises ValueError with the line."""
-    from dotenv.parser import parse_stream
-    from dotenv.variables import parse_variables
-
-    variables: dict[str, str] = {}
-    for binding in parse_stream(file):
-        if binding.error:
-            text = binding.original.string
-            blank = text[: len(text) - len(text.lstrip())].count("\n")
-            raise ValueError(f"line {binding.original.line + blank}: expected NAME=value")
-        if binding.key is not None and binding.value is not None:
-            known = {**environment, **variables}
-            variables[binding.key] = "".join(atom.resolve(known) for atom in parse_variables(binding.value))
-    return variables
-
-
-def _outputs(key: str, job: JobTable, folder: str) -> Iterator[OutputFile]:
-    for name in OUTPUT_KEYS:
-        for file in output_files({name: getattr(job, name)}):
-            path = os.path.join(folder, file.path)
-            if not file.path or "\0" in file.path:
-                raise _WrongError(
-                    f"{key}.{name}", "expected the path of a file, got an empty string" if not file.path else "a path cannot contain NUL"
-                )
-            parent = os.path.dirname(path)
-            if not os.path.isdir(parent):
-                raise _WrongError(f"{key}.{name}", f"no such directory: {parent}")
-            if os.path.isdir(path):
-                raise _WrongError(f"{key}.{name}", f"{path} is a directory, expected a file")
-            yield file._replace(path=path)
-
-
-def _check_outputs(specs: Sequence[JobSpec]) -> None:
-    """No file may be written twice: the writers would overwrite or mix what the other wrote."""
-    seen: dict[object, tuple[str, str]] = {}
-    for spec in specs:
-        for file in spec.outputs:
-            try:
-                status = os.stat(file.path)
-            except OSError:
-                identity: object = os.path.realpath(file.path)
-            else:
-                if not (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)):
-                    continue  # /dev/null and terminals may be shared
-                identity = status.st_dev, status.st_ino
-            key = f"jobs.{spec.name}.{_output_key(file)}"
-            if identity in seen:
-                other_key, other_path = seen[identity]
-                same = "" if other_path == file.path else f" (the same file as {other_path})"
-                raise _WrongError(key, f"{file.path} is already written by {other_key}{same}: give each output a file of its own")
-            seen[identity] = key, file.path
+        meant = (source for name, source in sources.items() if str(error).startswith(f"jobs.{name}.depends_on."))
+        layers = next(meant, sources[specs[0].name]).layers
+        raise ConfigError(f"{holder(layers, ('depends_on',)).file}: {error}") from error
 
 
 def _check_interactive(specs: Sequence[JobSpec]) -> None:
     names = [spec.name for spec in specs if spec.capture.interactive]
     if len(names) > 1:
-        raise _WrongError(f"jobs.{names[1]}.interactive", f"there is one terminal, and it is for jobs.{names[0]} already")
-
-
-def _output_key(file: OutputFile) -> str:
-    return next(name for name, key in OUTPUT_KEYS.items() if key == (file.stream, file.append))
+        raise WrongError(("jobs", names[1], "interactive"), f"there is one terminal, and it is for jobs.{names[0]} already")

@@ -1,17 +1,23 @@
 """``await duplicate(source, *sinks)``: every sink that survives has everything, whatever it is and however slow the others are."""
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import hashlib
 import os
 import random
+import resource
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import anyio
 import pytest
+import uvloop
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from dtee_async import LoopError
 from dtee_async.core import platforms
@@ -20,6 +26,8 @@ from dtee_async.engine.selectloop import SelectLoop
 from dtee_async.zerocopy import duplicate
 
 SEEDS = range(12)
+
+uvloop.new_event_loop().close()  # with the first one libuv opens a pipe for signals, which it keeps
 
 
 def write_all(fd, data, step=1 << 20):
@@ -321,3 +329,372 @@ def test_on_the_select_loop(ends, tmp_path):
     assert digest.result() == sha(data)
     assert (tmp_path / "a").read_bytes() == data
     assert done == [1]
+
+
+# The null device.
+
+
+@pytest.fixture
+def null():
+    with open(os.devnull, "wb", buffering=0) as file:
+        yield file
+
+
+@pytest.mark.parametrize("size", [0, 1, 3_000_001])
+async def test_the_null_device_alone(ends, null, size):
+    result = await duplicate(ends.source(bytes(size)), null)
+    assert (result.size_bytes, result.sinks) == (size, (("splice", size, None),))
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("twice", [False, True])
+async def test_the_null_device_among_others(ends, tmp_path, null, place, twice):
+    data = random.Random(place).randbytes(3_000_001)
+    writer, digest = ends.sink(4096)
+    with open(tmp_path / "a", "wb") as file:
+        sinks = [writer, file]
+        sinks[place:place] = [null] * (1 + twice)
+        result = await duplicate(ends.source(data, steps=(1, 5000, 65_536)), *sinks)
+    ends.close(writer)
+    assert digest.result() == sha(data) == sha((tmp_path / "a").read_bytes())
+    assert [sunk.size_bytes for sunk in result.sinks] == [len(data)] * len(sinks)
+    assert result.sinks[place] == ("splice", len(data), None)
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_the_null_device_beside_a_sink_that_dies(ends, null, first):
+    data = bytes(1_000_000)
+    sinks = [null, ends.dying(100_000)] if first else [ends.dying(100_000), null]
+    result = await duplicate(ends.source(data), *sinks)
+    assert [sunk.size_bytes for sunk in result.sinks if not sunk.error] == [len(data)]
+    assert [sunk.error.errno for sunk in result.sinks if sunk.error] == [errno.EPIPE]
+
+
+async def test_the_null_device_waits_for_a_slow_sink(ends, null):
+    """Else it would have bytes that nobody can give the others again."""
+    source, feed = ends.pipe()
+    slow_reader, slow = ends.pipe()
+    os.write(slow, bytes(65_536))
+    os.write(feed, b"some")
+    work = Working(source, [null, slow])
+    work.duplication.start()
+    await turns()
+    assert (work.duplication.size_bytes, work.duplication.result.sinks[0].size_bytes) == (0, 4)
+    assert await ends.call(os.read, slow_reader, 65_536) == bytes(65_536)
+    assert await ends.call(os.read, slow_reader, 9) == b"some"
+    ends.close(feed)
+    await work.done.wait()
+    assert work.duplication.result.size_bytes == 4
+
+
+async def test_a_null_device_that_is_open_for_reading_is_left_out(ends):
+    writer, digest = ends.sink()
+    with open(os.devnull, "rb") as null:
+        result = await duplicate(ends.source(b"some"), null, writer)
+    ends.close(writer)
+    assert digest.result() == sha(b"some")
+    assert result.sinks[0].error.errno == errno.EBADF
+
+
+# What the engine asks of it.
+
+
+class Working:
+    """A duplication on the running loop, and who was told to be lost."""
+
+    def __init__(self, source, sinks, *, on_lost=lambda work: None, **more):
+        self.lost = []
+        self.done = asyncio.Event()
+        self.done_calls = 0
+        self.problems = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: self.problems.append(context))
+        self._on_lost = on_lost
+        fds = [sink if isinstance(sink, int) else sink.fileno() for sink in sinks]
+        self.duplication = Duplication(asyncio.get_running_loop(), source, fds, self._is_done, on_lost=self._told, **more)
+
+    def _is_done(self):
+        self.done_calls += 1
+        self.done.set()
+
+    def _told(self, index, error):
+        self.lost.append((index, error.errno))
+        self._on_lost(self)
+
+
+async def turns():
+    """Let the loop hear of everything that has happened: it is asked for events twice."""
+    for _ in range(2):
+        turned = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.02, turned.set)
+        await turned.wait()
+
+
+async def test_each_lost_sink_is_told_once(ends):
+    data = bytes(2_000_000)
+    writer, digest = ends.sink()
+    with open("/dev/full", "wb", buffering=0) as full:
+        work = Working(ends.source(data), [ends.dying(1000), full, writer, ends.dying(70_000)])
+        work.duplication.start()
+        await work.done.wait()
+    ends.close(writer)
+    assert digest.result() == sha(data)
+    assert sorted(work.lost) == [(0, errno.EPIPE), (1, errno.ENOSPC), (3, errno.EPIPE)]
+    assert [bool(sunk.error) for sunk in work.duplication.result.sinks] == [True, True, False, True]
+
+
+async def test_a_sink_is_told_that_fails_after_the_source_has_ended(ends, tmp_path):
+    """All is in our pipe in front of it by then."""
+    source, feed = ends.pipe()
+    os.write(feed, bytes(5000))
+    ends.close(feed)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with open(tmp_path / "a", "wb") as file, open(tmp_path / "b", "ab") as appending:
+        work = Working(source, [file, appending])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        try:
+            work.duplication.start()
+            await work.done.wait()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert sorted(work.lost) == [(0, errno.EFBIG), (1, errno.EFBIG)]
+    assert [sunk.size_bytes for sunk in work.duplication.result.sinks] == [1000, 1000]
+
+
+@pytest.mark.parametrize("lost", ["heard", "moved", "written"])
+async def test_closing_from_inside_on_lost(ends, tmp_path, lost):
+    source, feed = ends.pipe()
+    reader, writer = ends.pipe()
+    other_reader, other = ends.pipe()
+    ends.close(reader)
+    with open("/dev/full", "wb", buffering=0) as full, open(tmp_path / "a", "wb") as file:
+        sinks = [full, other, file] if lost == "written" else [writer, other, file]
+        work = Working(source, sinks, on_lost=lambda work: work.duplication.close(), lazy=lost == "moved")
+        os.write(feed, b"some")
+        work.duplication.start()
+        await work.done.wait()
+        work.duplication.close()
+    assert (work.done_calls, work.problems) == (1, [])
+    assert work.lost == [(0, errno.ENOSPC if lost == "written" else errno.EPIPE)]
+    assert work.duplication.failure is None
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+async def test_closing_when_the_last_is_lost_ends_it_once(ends, lazy):
+    source, feed = ends.pipe()
+    reader, writer = ends.pipe()
+    ends.close(reader)
+    os.write(feed, b"some")
+    work = Working(source, [writer], on_lost=lambda work: work.duplication.close(), lazy=lazy)
+    work.duplication.start()
+    await work.done.wait()
+    await turns()
+    assert (work.lost, work.done_calls, work.problems) == ([(0, errno.EPIPE)], 1, [])
+    assert os.read(source, 9) == b"some"
+
+
+async def test_a_sink_that_is_broken_is_left_out_at_once_or_when_there_is_something_for_it(ends):
+    for lazy in (False, True):
+        source, feed = ends.pipe()
+        reader, writer = ends.pipe()
+        other_reader, other = ends.pipe()
+        work = Working(source, [writer, other], lazy=lazy)
+        work.duplication.start()
+        ends.close(reader)
+        await turns()
+        assert work.lost == ([] if lazy else [(0, errno.EPIPE)])
+        os.write(feed, b"some")
+        assert await ends.call(os.read, other_reader, 9) == b"some"
+        await turns()
+        assert work.lost == [(0, errno.EPIPE)]
+        ends.close(feed)
+        await work.done.wait()
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_lazy_nobody_is_lost_at_the_end_of_the_source(ends, others):
+    """splice(2) and tee(2) say EPIPE before they look whether there is anything."""
+    source, feed = ends.pipe()
+    reader, writer = ends.pipe()
+    work = Working(source, [writer, *(ends.sink()[0] for _ in range(others))], lazy=True)
+    work.duplication.start()
+    os.write(feed, b"some")
+    assert await ends.call(os.read, reader, 9) == b"some"
+    ends.close(reader)
+    ends.close(feed)
+    await work.done.wait()
+    assert (work.lost, work.duplication.result.sinks[0]) == ([], ("tee", 4, None))
+
+
+# finish(): a writer that never ends.
+
+
+async def test_finish_moves_what_is_there_and_ends(ends, tmp_path):
+    source, feed = ends.pipe()
+    reader, writer = ends.pipe()
+    os.write(feed, b"some")
+    with open(tmp_path / "a", "wb") as file:
+        work = Working(source, [writer, file])
+        work.duplication.start()
+        work.duplication.finish()
+        await work.done.wait()
+    assert (os.read(reader, 9), (tmp_path / "a").read_bytes()) == (b"some", b"some")
+    assert work.duplication.result.size_bytes == 4
+
+
+async def test_finish_with_a_slow_sink_waits_for_it(ends):
+    source, feed = ends.pipe()
+    reader, writer = ends.pipe()
+    os.write(writer, bytes(65_536))
+    os.write(feed, b"some")
+    work = Working(source, [writer])
+    work.duplication.start()
+    work.duplication.finish()
+    await turns()
+    assert not work.done.is_set()
+    assert await ends.call(os.read, reader, 65_536) == bytes(65_536)
+    assert await ends.call(os.read, reader, 9) == b"some"
+    await work.done.wait()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "null", "file"])
+async def test_finish_with_a_writer_that_never_ends(ends, tmp_path, null, kind):
+    source, feed = ends.pipe()
+    stopped = threading.Event()
+
+    def write():
+        with contextlib.suppress(OSError):
+            while not stopped.is_set():
+                os.write(feed, b"y" * 4096)
+        ends.close(feed)
+
+    writing = ends.pool.submit(write)
+    writer, digest = ends.sink()
+    with open(tmp_path / "a", "wb") as file:
+        work = Working(source, [{"pipe": writer, "null": null, "file": file}[kind], null])
+        work.duplication.start()
+        await turns()
+        work.duplication.finish()
+        await work.done.wait()
+    stopped.set()
+    ends.close(source)  # it would wait for room in it
+    await asyncio.wrap_future(writing)
+    ends.close(writer)
+    digest.result()
+    assert work.duplication.result.size_bytes > 0
+    assert {sunk.size_bytes for sunk in work.duplication.result.sinks} == {work.duplication.result.size_bytes}
+
+
+# Random programs.
+
+KINDS = ("pipe", "file", "append", "null", "socket")
+OLD = b"old"
+
+
+class Step(NamedTuple):
+    """A write of the source, and whether the loop hears of it before the next."""
+
+    size: int
+    pause: bool
+
+
+class Wish(NamedTuple):
+    """A sink: what it is, how much its reader takes at once, and after how much it closes (pipes and sockets)."""
+
+    kind: str
+    step: int
+    closes_after: int | None
+
+
+STEPS = st.lists(st.builds(Step, st.sampled_from([1, 4095, 4096, 5000, 65_536, 65_537, 300_000]), st.booleans()), max_size=6)
+WISHES = st.lists(
+    st.builds(Wish, st.sampled_from(KINDS), st.sampled_from([777, 4096, 65_536]), st.none() | st.integers(0, 200_000)),
+    min_size=1,
+    max_size=5,
+)
+
+
+class Made:
+    """A sink, its reader in a thread, and what came out."""
+
+    def __init__(self, wish, folder, number):
+        self.wish = wish
+        self.path = folder / str(number)
+        self.reader = None
+        self.got = bytearray()
+        match wish.kind:
+            case "pipe":
+                reader, self.fd = os.pipe()
+                self.reader = open(reader, "rb", buffering=0)  # noqa: SIM115
+            case "socket":
+                ours, theirs = socket.socketpair()
+                self.fd, self.reader = theirs.detach(), open(ours.detach(), "rb", buffering=0)  # noqa: SIM115
+            case "null":
+                self.fd = os.open(os.devnull, os.O_WRONLY)
+            case kind:
+                self.path.write_bytes(OLD)
+                self.fd = os.open(self.path, os.O_WRONLY | (os.O_APPEND if kind == "append" else os.O_TRUNC))
+
+    def read(self):
+        with self.reader:
+            while self.wish.closes_after is None or len(self.got) < self.wish.closes_after:
+                if not (data := self.reader.read(self.wish.step)):
+                    return
+                self.got += data
+
+    def check(self, data, sunk):
+        if self.wish.kind in ("file", "append"):
+            before = OLD if self.wish.kind == "append" else b""
+            assert sha(self.path.read_bytes()) == sha(before + data)
+        elif self.reader is not None:
+            assert sha(self.got) == sha(data[: len(self.got)])
+            assert sunk.size_bytes >= len(self.got)
+        if sunk.error is None:
+            assert sunk.size_bytes == len(data)
+            assert self.reader is None or self.wish.closes_after is not None or len(self.got) == len(data)
+        else:
+            assert (self.wish.closes_after is not None, sunk.error.errno in (errno.EPIPE, errno.ECONNRESET)) == (True, True)
+
+
+@pytest.mark.parametrize("factory", [asyncio.SelectorEventLoop, uvloop.new_event_loop])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors])
+@given(steps=STEPS, wishes=WISHES, lazy=st.booleans(), enlarge=st.booleans())
+def test_random_programs(tmp_path, factory, steps, wishes, lazy, enlarge):
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(run_program(tmp_path, steps, wishes, lazy=lazy, enlarge=enlarge))
+
+
+async def run_program(folder, steps, wishes, **more):
+    data = random.Random(len(steps)).randbytes(sum(step.size for step in steps))
+    source, feed = os.pipe()
+    sinks = [Made(wish, folder, number) for number, wish in enumerate(wishes)]
+    survives = any(sink.reader is None or sink.wish.closes_after is None for sink in sinks)
+    with ThreadPoolExecutor() as pool:
+        readings = [pool.submit(sink.read) for sink in sinks if sink.reader is not None]
+        work = Working(source, [sink.fd for sink in sinks], **more)
+        work.duplication.start()
+        writing = pool.submit(write_steps, feed, data, steps)
+        await work.done.wait()
+        os.close(source)
+        await asyncio.wrap_future(writing)
+        for sink in sinks:
+            os.close(sink.fd)
+        for reading in readings:
+            reading.result()
+    result = work.duplication.result
+    assert work.duplication.failure is None
+    assert sorted(index for index, _ in work.lost) == [index for index, sunk in enumerate(result.sinks) if sunk.error]
+    if survives:
+        assert result.size_bytes == len(data)
+    for sink, sunk in zip(sinks, result.sinks, strict=True):
+        sink.check(data[: max(result.size_bytes, sunk.size_bytes)], sunk)
+
+
+def write_steps(feed, data, steps):
+    view = memoryview(data)
+    with contextlib.suppress(BrokenPipeError):
+        for step in steps:
+            write_all(feed, view[: step.size])
+            view = view[step.size :]
+            if step.pause:
+                threading.Event().wait(0.002)
+    os.close(feed)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtee_async.cli.options import JOBS_ONLY, ONE_COMMAND_ONLY, OPTIONS, usage
+from dtee_async.cli.options import COPY_ONLY, JOBS_ONLY, ONE_COMMAND_ONLY, OPTIONS, usage
 from dtee_async.cli.parse import Options, UsageError, parse, program_name
 from dtee_async.core.capture import LINGER_S, MODES, WATCH_FDS
 
@@ -97,13 +97,13 @@ def test_the_last_letter_of_a_cluster_may_take_a_file():
     assert options.files == [("out_append", "FILE"), ("err_append", "ERRORS")]
 
 
-@pytest.mark.parametrize("command", ["true", "-", "", "a b", "=", "o"])
+@pytest.mark.parametrize("command", ["true", "", "a b", "=", "o"])
 def test_the_first_word_that_is_no_option_is_the_command(command):
     assert parsed(command).command == [command]
     assert parsed("-q", command, "-q").command == [command, "-q"]
 
 
-@pytest.mark.parametrize("words", [["grep", "-q", "--help", "-x"], ["a", "--", "b"], ["-", "--nonsense"], ["", "-o"]])
+@pytest.mark.parametrize("words", [["grep", "-q", "--help", "-x"], ["a", "--", "b"], ["a", "-", "--nonsense"], ["", "-o"]])
 def test_what_follows_the_command_belongs_to_it(words):
     options = parsed("-i", *words)
     assert (options.command, options.flags, options.files) == (words, {"ignore_interrupts"}, [])
@@ -192,9 +192,83 @@ def test_what_goes_with_jobs_is_an_error_without_it(words):
     assert error_of(*words, "true") == f"option '{name}' goes with --jobs"
 
 
-def test_each_option_that_goes_with_jobs_or_with_one_command_is_in_the_table():
-    assert set(JOBS_ONLY) | set(ONE_COMMAND_ONLY) <= {option.key for option in OPTIONS}
-    assert not set(JOBS_ONLY) & set(ONE_COMMAND_ONLY)
+def test_each_option_that_goes_with_jobs_with_one_command_or_with_a_copy_is_in_the_table():
+    assert {*JOBS_ONLY, *ONE_COMMAND_ONLY, *COPY_ONLY} <= {option.key for option in OPTIONS}
+    assert len({*JOBS_ONLY, *ONE_COMMAND_ONLY, *COPY_ONLY}) == len(JOBS_ONLY) + len(ONE_COMMAND_ONLY) + len(COPY_ONLY)
+
+
+# ``-`` as the command: standard input is copied.
+
+
+@pytest.mark.parametrize("words", [["-"], ["--", "-"], ["-i", "-v", "-ofile", "-"], ["--output-error=exit", "--progress", "--", "-"]])
+def test_a_dash_as_the_command_copies(words):
+    options = parsed(*words)
+    assert (options.copies, options.command) == (True, ["-"])
+
+
+@pytest.mark.parametrize("words", [[], ["true", "-"], ["./-"], ["--", "--"], ["", "-"]])
+def test_nothing_else_copies(words):
+    assert not parsed(*words).copies
+
+
+@pytest.mark.parametrize("prog", ["cronty", "cronty-async"])
+def test_under_the_cron_name_a_dash_is_a_command_as_any_other(prog):
+    options = parse(prog, ["-Call", "-", "-x"])
+    assert (options.copies, options.command) == (False, ["-", "-x"])
+
+
+@pytest.mark.parametrize("mode", ["warn", "warn-nopipe", "exit", "exit-nopipe"])
+def test_the_modes_of_output_error_are_those_of_tee(mode):
+    assert parsed(f"--output-error={mode}", "-").values == {"output_error": mode}
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["-", "x"], "- copies standard input and takes no arguments: unexpected 'x'"),
+        (["-", ""], "- copies standard input and takes no arguments: unexpected ''"),
+        (["-", "-o", "file"], "- copies standard input and takes no arguments: unexpected '-o'"),
+        (["-q", "-"], "option '--cron' goes with a command, and - is none"),
+        (["--capture=pipe", "-"], "option '--capture' goes with a command, and - is none"),
+        (["--watch-fds=1-9", "-"], "option '--watch-fds' goes with a command, and - is none"),
+        (["--stderr-apart", "-"], "option '--stderr-apart' goes with a command, and - is none"),
+        (["--wait-for=exit", "-"], "option '--wait-for' goes with a command, and - is none"),
+        (["-e", "x", "-"], "- copies one stream: use -o or -O in the place of '--err-append'"),
+        (["-E", "x", "-"], "- copies one stream: use -o or -O in the place of '--err-overwrite'"),
+        (["-c", "x", "-"], "- copies one stream: use -o or -O in the place of '--combined-append'"),
+        (["-o", "y", "-C", "x", "-"], "- copies one stream: use -o or -O in the place of '--combined-overwrite'"),
+        (["--output-error=WARN", "-"], "option '--output-error': expected warn or warn-nopipe or exit or exit-nopipe, got 'WARN'"),
+        (["--output-error=warn", "--output-error=warn", "-"], "option '--output-error' is given twice"),
+        (["--output-error=", "-"], "option '--output-error' requires an argument"),
+        (["--progress=1", "-"], "option '--progress' doesn't allow an argument"),
+        (["--check", "-"], "option '--check' goes with --jobs"),
+    ],
+)
+def test_what_does_not_go_with_a_copy_is_an_error(words, text):
+    assert error_of(*words) == text
+
+
+@pytest.mark.parametrize("option", ["--output-error=warn", "--progress", "--force-progress"])
+def test_what_goes_with_a_copy_is_an_error_with_a_command(option):
+    name = option.partition("=")[0]
+    assert error_of(option, "true") == f"option '{name}' goes with - as the command: standard input is copied"
+
+
+@pytest.mark.parametrize("option", ["--output-error=warn", "--progress", "--force-progress"])
+def test_what_goes_with_a_copy_is_an_error_with_jobs(option):
+    name = option.partition("=")[0]
+    assert error_of(option, "--jobs", "jobs.toml") == f"option '{name}' goes with - as the command: standard input is copied"
+
+
+@pytest.mark.parametrize("option", ["--output-error=warn", "--progress", "--force-progress"])
+def test_what_goes_with_a_copy_is_an_error_under_the_cron_name(option):
+    name = option.partition("=")[0]
+    with pytest.raises(UsageError) as caught:
+        parse("cronty", [option, "true"])
+    assert str(caught.value) == f"option '{name}' goes with - as the command: standard input is copied"
+
+
+# Capture modes.
 
 
 @pytest.mark.parametrize(
@@ -344,7 +418,7 @@ def test_every_command_line_is_options_or_a_usage_error(words):
 
 @given(
     st.lists(st.sampled_from([("-q",), ("-i",), ("-oa",), ("-E", "b"), ("--combined-append=c",), ("--err-append", "d")]), max_size=4),
-    st.one_of(st.just(["true"]), st.just(["-"]), st.just([""]), WORDS.map(lambda word: ["--", word])),
+    st.one_of(st.just(["true"]), st.just([""]), WORDS.filter("-".__ne__).map(lambda word: ["--", word])),
     st.lists(WORDS, max_size=5),
 )
 def test_the_words_after_the_command_are_never_looked_at(groups, begin, words):

@@ -73,9 +73,17 @@ def test_german(cli, settings):
     assert killed.stderr.decode().startswith("cronty-async: sh: Prozess durch Signal 9 abgebrochen: ")
     assert killed.returncode == 128 + 9
     told = cli("-v", "--capture=pipe", "true", env=env)
-    assert told.stderr.decode() == "dtee-async: Erfassungsmodus pipe, Reihenfolge nach dem Lesen\n"
+    assert (
+        told.stderr.decode()
+        == "dtee-async: Erfassungsmodus pipe, Reihenfolge nach dem Lesen, Bytes durch tee(2) und splice(2) verschoben\n"
+    )
     wrong = cli("--watch-fds=1-9", "true", env=env)
     assert wrong.stderr.decode().startswith("dtee-async: Option '--watch-fds' gehört zu --capture=turnstile\n")
+    copied = cli("-v", "-O", os.devnull, "-", env=env)
+    assert (
+        copied.stderr.decode()
+        == "dtee-async: stdout: 0 B, durch tee(2) verdoppelt\ndtee-async: /dev/null: 0 B, durch splice(2) verschoben\n"
+    )
     stopped = cli("cronty-async", "sh", "-c", "kill -15 $PPID; sleep 5", env=env)
     assert stopped.stderr.decode().startswith("cronty-async: Signal 15 erhalten: ")
 

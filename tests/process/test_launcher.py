@@ -261,7 +261,7 @@ def interpreter(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("script", "reason"), [("exit 3", "it exited with status 3"), ("kill -KILL $$", "killed by Killed")])
 def test_a_launcher_that_ends_before_its_time_is_an_error_that_says_so(terminal, interpreter, script, reason):
     interpreter(script)
-    with pytest.raises(SpawnError, match=f"what is to give it a terminal cannot be started: {reason}") as caught:
+    with pytest.raises(SpawnError, match=f"what is to prepare it cannot be started: {reason}") as caught:
         spawn(SpawnPlan(["true"]), terminal.fds)
     assert caught.value.filename == sys.executable
 

@@ -17,9 +17,11 @@ from dtee_async.core.outputs import OUTPUT_KEYS, OutputFile
 from dtee_async.core.spec import JobSpec
 from dtee_async.core.write import Stream
 from dtee_async.errors import ConfigError
-from dtee_async.supervisor.jobsfile import JobTable, load_jobs
+from dtee_async.supervisor.jobsfile import load_jobs
+from dtee_async.supervisor.tables import JobTable
 
 WEB = '[jobs.web]\ncommand = "true"\n'
+DB_TABLE = '[jobs.db]\ncommand = "true"\n'
 
 
 def quoted(text):
@@ -110,6 +112,12 @@ def test_nesting_too_deep_for_python_is_an_error_of_the_file(wrong, content):
     assert wrong(content)
 
 
+@pytest.mark.parametrize("begin", ["jobs.web.environment.", "vars.", "defaults.availability.", "x."])
+def test_dotted_keys_too_deep_for_python_are_an_error_of_the_file(wrong, begin):
+    said = wrong(f"{begin}{'a.' * 5000}a = 1\n" + DB_TABLE)
+    assert "expected no more than 16 tables and lists in each other" in said
+
+
 # Keys.
 
 
@@ -117,7 +125,7 @@ def test_nesting_too_deep_for_python_is_an_error_of_the_file(wrong, content):
     ("content", "text"),
     [
         ("job = 3\n" + WEB, "job: unknown key; did you mean jobs?"),
-        ("version = 3\n" + WEB, "version: unknown key; known keys: jobs"),
+        ("version = 3\n" + WEB, "version: unknown key; known keys: include, max_parallel, vars, defaults, jobs"),
         ("jbos.web.command = 'true'\n", "jbos: unknown key; did you mean jobs?"),
     ],
 )
@@ -160,6 +168,25 @@ WRONG_TYPES = {
     "wait_for": ("true", ["string", "got boolean"]),
     "linger_s": ('"1 s"', ["float", "got string"]),
     "die_with_supervisor": ('"no"', ["boolean", "got string"]),
+    "description": ("3", ["string", "got integer"]),
+    "disabled": ("0", ["boolean", "got integer"]),
+    "depends_on": ('"db"', ["table or list", "got string"]),
+    "ready_log_line": ("true", ["string", "got boolean"]),
+    "readiness_probe": ('"/health"', ["table", "got string"]),
+    "liveness_probe": ("[]", ["table", "got list"]),
+    "startup_probe": ("3", ["table", "got integer"]),
+    "sd_notify": ('"READY=1"', ["boolean", "got string"]),
+    "watchdog_seconds": ('"1 s"', ["float", "got string"]),
+    "notification_fd": ("3.5", ["integer", "got float"]),
+    "availability": ('"always"', ["table", "got string"]),
+    "success_exit_codes": ("3", ["list", "got integer"]),
+    "shutdown": ('"TERM"', ["table", "got string"]),
+    "user": ("true", ["integer or string", "got boolean"]),
+    "group": ("[]", ["integer or string", "got list"]),
+    "umask": ("0.5", ["integer or string", "got float"]),
+    "nice": ('"10"', ["integer", "got string"]),
+    "limits": ("1024", ["table", "got integer"]),
+    "replicas": ('"3"', ["integer", "got string"]),
 }
 
 
@@ -237,7 +264,7 @@ def test_the_error_names_the_job_it_is_about(wrong):
 # Directories and files that must exist.
 
 
-@pytest.mark.parametrize("value", ["nope", "/nope", "jobs.toml", "a\0b"])
+@pytest.mark.parametrize("value", ["nope", "/nope", "jobs.toml"])
 def test_no_such_working_directory(wrong, value, tmp_path):
     text = wrong(WEB + f"working_dir = {quoted(value)}\n")
     assert text == f"jobs.web.working_dir: no such directory: {os.path.join(tmp_path, value)}"
@@ -283,7 +310,7 @@ def test_a_name_that_no_variable_can_have(wrong, name):
 
 def test_a_value_with_a_nul(wrong):
     text = wrong(WEB + 'environment = {A = "x\\u0000y"}\n')
-    assert text == "jobs.web.environment.A: a NUL character cannot be in an environment variable"
+    assert text == "jobs.web.environment.A: a NUL character cannot be in it"
 
 
 @pytest.mark.parametrize("key", OUTPUT_KEYS)
@@ -294,11 +321,24 @@ def test_a_value_with_a_nul(wrong):
         ("nope/", "no such directory: {folder}/nope"),
         (".", "{folder}/. is a directory, expected a file"),
         ("", "expected the path of a file, got an empty string"),
-        ("a\0b", "a path cannot contain NUL"),
     ],
 )
 def test_an_output_that_cannot_be_a_file(wrong, tmp_path, key, path, expected):
     assert wrong(WEB + f'{key} = ["a.log", {quoted(path)}]\n') == f"jobs.web.{key}: {expected.format(folder=tmp_path)}"
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ("out_append = ['a', {}]", "out_append[1]"),
+        ("working_dir = {}", "working_dir"),
+        ("shutdown.command = {}", "shutdown.command"),
+        ("readiness_probe.exec.command = ['a', {}]", "readiness_probe.exec.command[1]"),
+    ],
+)
+def test_a_nul_is_in_no_string(wrong, line, place):
+    content = WEB + line.format('"a\\u0000b"') + "\n"
+    assert wrong(content) == f"jobs.web.{place}: a NUL character cannot be in it"
 
 
 # The same file twice.
@@ -538,10 +578,26 @@ COMMAND = st.one_of(VALUE.filter(str.strip), st.lists(VALUE, min_size=1, max_siz
 VARIABLES = st.dictionaries(VARIABLE, st.one_of(VALUE, st.integers(-(2**70), 2**70), st.floats(allow_nan=False)), max_size=3)
 
 
+def escaped(value):
+    """A dollar sign is one where there are variables."""
+    match value:
+        case str():
+            return value.replace("$", "$$")
+        case list():
+            return [escaped(one) for one in value]
+        case dict():
+            return {key: escaped(one) for key, one in value.items()}
+        case _:
+            return value
+
+
 @settings(max_examples=200, deadline=None)
 @given(jobs=st.dictionaries(NAME, st.tuples(COMMAND, VARIABLES), min_size=1, max_size=4))
 def test_whatever_a_right_file_says_is_what_is_run_in_its_order(folder, jobs):
-    document = {"jobs": {name: {"command": command, "environment": variables} for name, (command, variables) in jobs.items()}}
+    document = {"jobs": {name: {"command": command, "environment": escaped(variables)} for name, (command, variables) in jobs.items()}}
+    for name, (command, _) in jobs.items():
+        if isinstance(command, list):
+            document["jobs"][name]["command"] = escaped(command)
     specs = load_in(folder, document_text(document))
     assert [spec.name for spec in specs] == list(jobs)
     for spec, (command, variables) in zip(specs, jobs.values(), strict=True):
@@ -559,11 +615,23 @@ VALID = {
             "out_append": "out.log",
             "err_overwrite": ["err.log", "/dev/null"],
         },
-        "db": {"command": "sleep 1", "quiet": True, "combined_append": "db.log"},
-    }
+        "db": {
+            "command": "sleep 1",
+            "quiet": True,
+            "combined_append": "db.log",
+            "depends_on": {"web": {"condition": "process_healthy"}},
+            "availability": {"restart": "on_failure", "backoff_seconds": 0.5},
+            "limits": {"nofile": [10, "unlimited"]},
+            "shutdown": {"signal": "INT", "timeout_seconds": 3},
+        },
+    },
+    "vars": {"PORT": 8080},
+    "defaults": {"readiness_probe": {"tcp": {"port": "${PORT}"}, "period_seconds": 1}},
 }
 
-KEYS = st.one_of(TEXT, st.sampled_from(["jobs", "comand", "..", "a/b", *JobTable.__struct_fields__]))
+KEYS = st.one_of(
+    TEXT, st.sampled_from(["jobs", "comand", "..", "a/b", "exec", "http_get", "condition", "signal", *JobTable.__struct_fields__])
+)
 ANYTHING = st.recursive(
     st.one_of(
         st.booleans(),
@@ -571,7 +639,25 @@ ANYTHING = st.recursive(
         st.floats().map(lambda value: abs(value) if math.isnan(value) else value),
         st.dates(),
         TEXT,
-        st.sampled_from(["", ".", "srv", "out.log", "db.log", "/dev/null", "web.env", "nope/x", "a\0b"]),
+        st.sampled_from(
+            [
+                "",
+                ".",
+                "srv",
+                "out.log",
+                "db.log",
+                "/dev/null",
+                "web.env",
+                "nope/x",
+                "a\0b",
+                "${PORT}",
+                "${NOPE}",
+                "${",
+                "always",
+                "unlimited",
+                "(" * 9,
+            ]
+        ),
     ),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=3)),
     max_leaves=5,

@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from dtee_async.core.outputs import OutputFile
+from dtee_async.core.policy import Shutdown
 from dtee_async.core.spec import JobSpec
 from dtee_async.core.write import Stream
 from dtee_async.engine.captures import Captures
@@ -20,16 +21,31 @@ from dtee_async.supervisor.supervisor import Supervisor
 from dtee_async.testing import RecordingOutput, open_fds
 
 
+class Outlet:
+    """One output for a job that runs once."""
+
+    def __init__(self, output):
+        self.output = output
+        self.closed = 0
+
+    def open(self):
+        return [self.output]
+
+    def close(self):
+        self.closed += 1
+
+
 class Run:
     """A supervisor of shell commands, each with a recording output, and its events."""
 
-    def __init__(self, loop, *commands, output=RecordingOutput, **options):
+    def __init__(self, loop, *commands, output=RecordingOutput, grace_s=10.0, **options):
         self.outputs = [output() for _ in commands]
+        self.outlets = [Outlet(output) for output in self.outputs]
         self.events = []
         self.told = anyio.Event()
-        specs = [JobSpec(f"job{i}", command) for i, command in enumerate(commands)]
-        jobs = [(spec, [output]) for spec, output in zip(specs, self.outputs, strict=True)]
-        self.supervisor = Supervisor(loop, Captures(), jobs, self._tell, **options)
+        shutdown = Shutdown(timeout_seconds=grace_s)
+        specs = [JobSpec(f"job{i}", command, shutdown=shutdown) for i, command in enumerate(commands)]
+        self.supervisor = Supervisor(loop, Captures(), list(zip(specs, self.outlets, strict=True)), self._tell, **options)
 
     def _tell(self, event):
         self.events.append(event)
@@ -129,7 +145,7 @@ async def test_a_stop_before_the_start_starts_nothing():
     run.supervisor.stop(signal.SIGTERM)
     await run.supervisor.run()
     assert run.of(JobStarted) == []
-    assert run.outputs[0].closed == 1
+    assert run.outlets[0].closed == 1
 
 
 async def test_what_a_job_leaves_in_its_group_is_named_and_left_alone():
@@ -191,10 +207,13 @@ def test_either_all_files_are_opened_or_none_is_and_then_nothing_is_truncated(tm
     assert caught.value.filename == str(tmp_path / "missing" / "x")
     assert (tmp_path / "precious").read_text() == "old"
     assert open_fds() == before
-    outputs = open_all([spec("a", (tmp_path / "precious", False))], PumpProcess(None))
+    files = open_all([spec("a", (tmp_path / "precious", False))], PumpProcess(None))
     assert (tmp_path / "precious").read_text() == ""
-    for output in outputs["a"]:
-        output.close()
+    for last in (False, True):
+        for output in files["a"].open(last=last):
+            output.close()
+    files["a"].close()
+    assert open_fds() == before
 
 
 def test_in_a_host_a_fifo_that_nobody_reads_is_an_error_and_does_not_hang(tmp_path):

@@ -3,7 +3,7 @@
 function __dtee_async_command --description 'the command on the command line, and what follows'
     set -l words (commandline -opc) (commandline -ct)
     set -e words[1]
-    argparse -s o/out-append=+ O/out-overwrite=+ e/err-append=+ E/err-overwrite=+ c/combined-append=+ C/combined-overwrite=+ capture= watch-fds= stderr-apart wait-for= i/ignore-interrupts q/cron jobs= check log-format= loop= v/verbose doctor h/help V/version -- $words 2>/dev/null
+    argparse -s o/out-append=+ O/out-overwrite=+ e/err-append=+ E/err-overwrite=+ c/combined-append=+ C/combined-overwrite=+ capture= watch-fds= stderr-apart wait-for= i/ignore-interrupts q/cron jobs=+ procfile= check j/max-parallel= except=+ no-deps no-summary log-format= loop= output-error= progress force-progress v/verbose doctor schema h/help V/version -- $words 2>/dev/null
     or return
     set -q argv[1]
     and not string match -q -- '-*' $argv[1]
@@ -29,11 +29,20 @@ complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l stderr-apart 
 complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l wait-for -d 'end with the command'"'"'s exit (default), or when its last writers are gone' -x -a 'exit writers'
 complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -s i -l ignore-interrupts -d 'ignore interrupt signals; the command still gets its own'
 complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -s q -l cron -d 'be silent unless the command writes to standard error or fails'
-complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l jobs -d 'run all commands of a TOML file at once' -r -F
-complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l check -d 'with --jobs: check the file and run nothing'
-complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l log-format -d 'with --jobs: console (default) or json' -x -a 'console json'
-complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l loop -d 'with --jobs: the event loop, uvloop (default) or asyncio' -x -a 'uvloop asyncio'
-complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -s v -l verbose -d 'say which capture mode was chosen, and why'
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l jobs -d 'run the jobs of a TOML file; may be given again: later files win' -r -F
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l procfile -d 'run the processes of a Procfile' -r -F
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l check -d 'with jobs: check the files, show the order of the starts, and run nothing'
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -s j -l max-parallel -d 'with jobs: run no more than N at once (0: no limit)' -r -F
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l except -d 'with jobs: leave this one out; may be given again' -r -F
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l no-deps -d 'with jobs: not those that the chosen ones depend on'
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l no-summary -d 'with jobs: no table at the end'
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l log-format -d 'with jobs: console (default) or json' -x -a 'console json'
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l loop -d 'with jobs: the event loop, uvloop (default) or asyncio' -x -a 'uvloop asyncio'
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l output-error -d 'with -: what to do when an output fails: warn, warn-nopipe, exit or exit-nopipe, as tee(1)' -x -a 'warn warn-nopipe exit exit-nopipe'
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l progress -d 'with -: show bytes, rate and time on standard error, if that is a terminal'
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l force-progress -d 'with -: the same, whatever standard error is'
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -s v -l verbose -d 'say which capture mode was chosen, and why; with -: how each output got its bytes'
 complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l doctor -d 'show what this system offers, what to change, and what that buys'
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l schema -d 'show the JSON Schema of a jobs file, for editors'
 complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -s h -l help -d 'show this and exit'
 complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -s V -l version -d 'show the version and exit'

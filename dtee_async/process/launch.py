@@ -1,4 +1,4 @@
-"""Owns our side of the launcher: the start of a child that leads a terminal of its own, and what is to be said if it cannot."""
+"""Owns our side of the launcher: the start of a child that has steps to take before its exec, and what is to be said if it cannot."""
 
 from __future__ import annotations
 
@@ -16,17 +16,25 @@ from . import launcher
 REPORT_BYTES = 64
 
 
-def popen(argv: Sequence[str], *, close_fds: bool, **settings: Any) -> subprocess.Popen[bytes]:
-    """subprocess.Popen for a child that leads a session and whose stdout is to be its controlling terminal; with the same errors.
+def popen(
+    argv: Sequence[str], *, steps: Sequence[str], extra_fds: Mapping[int, int], close_fds: bool, **settings: Any
+) -> subprocess.Popen[bytes]:
+    """subprocess.Popen for a child that takes these steps before it becomes the command; with the same errors.
 
-    Raises SpawnError as well, when it is not the command's fault.
+    ``steps``: what the launcher is told, in its order. ``extra_fds``: the child's number -> our fd; they go with ``close_fds``.
+    Raises SpawnError as well, when it is not the command's fault: its text names the step then.
     """
+    assert close_fds or not extra_fds, "an inheritable fd of ours would be everybody's"
     if not sys.executable:
         raise _launcher_failed(ENOENT, "no Python interpreter: sys.executable is not set")
+    if extra_fds:
+        steps = ["fds " + " ".join(f"{source} {target}" for target, source in extra_fds.items()), *steps]
     reader, writer = os.pipe()
     try:
         try:
-            process = _start(argv, writer, close_fds=close_fds, **settings)
+            words = [sys.executable, "-I", "-S", "-X", "utf8", launcher.__file__, str(writer)]
+            words += [_locale(settings.get("env")), "\n".join(steps), *argv]
+            process = _start(words, argv[0], writer, [*extra_fds.values()], close_fds=close_fds, **settings)
         finally:
             os.close(writer)
         return _checked(process, reader, argv[0])
@@ -34,20 +42,20 @@ def popen(argv: Sequence[str], *, close_fds: bool, **settings: Any) -> subproces
         os.close(reader)
 
 
-def _start(argv: Sequence[str], report: int, *, close_fds: bool, **settings: Any) -> subprocess.Popen[bytes]:
-    locale = _locale(settings.get("env"))
-    words = [sys.executable, "-I", "-S", "-X", "utf8", launcher.__file__, str(report), locale, *argv]
+def _start(
+    words: Sequence[str], command: str, report: int, sources: Sequence[int], *, close_fds: bool, **settings: Any
+) -> subprocess.Popen[bytes]:
     if not close_fds:
         os.set_inheritable(report, True)  # pass_fds would close all the others
     try:
         return subprocess.Popen(  # noqa: S603 - this interpreter, our own file
-            words, close_fds=close_fds, pass_fds=[report] if close_fds else [], **settings
+            words, close_fds=close_fds, pass_fds=[report, *sources] if close_fds else [], **settings
         )
     except OSError as error:
         if error.filename != sys.executable:
             raise
         if error.errno == E2BIG:
-            raise OSError(error.errno, error.strerror, argv[0]) from error
+            raise OSError(error.errno, error.strerror, command) from error
         raise _launcher_failed(error.errno or EIO, error.strerror or "") from error
 
 
@@ -67,12 +75,12 @@ def _checked(process: subprocess.Popen[bytes], reader: int, command: str) -> sub
     if report == launcher.READY:  # the exec has closed the pipe, or it was killed on the way, which its status will tell
         return process
     status = process.wait()
+    if not report:
+        raise _launcher_failed(EIO, f"killed by {signal_text(-status)}" if status < 0 else f"it exited with status {status}")
+    number, _, step = report.removeprefix(launcher.READY).decode().partition(" ")
     if report.startswith(launcher.READY):
-        number = int(report.removeprefix(launcher.READY))
-        raise OSError(number, os.strerror(number), command)
-    if report:
-        raise _launcher_failed(int(report), os.strerror(int(report)))
-    raise _launcher_failed(EIO, f"killed by {signal_text(-status)}" if status < 0 else f"it exited with status {status}")
+        raise OSError(int(number), os.strerror(int(number)), command)
+    raise SpawnError(int(number), f"{step}: {os.strerror(int(number))}")
 
 
 def _read_all(fd: int) -> bytes:
@@ -83,4 +91,4 @@ def _read_all(fd: int) -> bytes:
 
 
 def _launcher_failed(number: int, reason: str) -> SpawnError:
-    return SpawnError(number, f"what is to give it a terminal cannot be started: {reason}", sys.executable or "python")
+    return SpawnError(number, f"what is to prepare it cannot be started: {reason}", sys.executable or "python")

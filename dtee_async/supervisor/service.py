@@ -1,0 +1,516 @@
+"""Owns one job through all its runs: it waits for what it depends on, starts, becomes ready, is started again, and is stopped.
+
+Every change of state is a step in the table of core.lifecycle. A service knows the others only by
+what they have reached; all policy is arithmetic in core.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+
+from ..core.lifecycle import State, Step, after
+from ..core.policy import Condition, Restart
+from ..core.restart import Restarts
+from ..errors import CaptureError, CommandNotFoundError, OutputError, SpawnError, UnknownExitStatusError
+from ..process.group import members
+from .events import (
+    CaptureFailed,
+    Event,
+    JobExited,
+    JobFailedToStart,
+    JobGivenUp,
+    JobLeftRunning,
+    JobNotEnded,
+    JobNotReady,
+    JobReady,
+    JobRestarting,
+    JobSkipped,
+    JobStarted,
+    JobStatus,
+    JobUnguarded,
+    JobUnhealthy,
+    OutputDropped,
+    OutputFailed,
+    OutputLost,
+    ShutdownFailed,
+    StillWaiting,
+)
+from .health import HealthWatch
+from .job import NOTHING, Job, Surroundings
+
+if TYPE_CHECKING:
+    from ..core.contracts import Loop, Output
+    from ..core.spec import JobSpec
+    from ..engine.captures import Captures
+    from ..engine.command import Outcome
+
+REMEDY = 'capture = "turnstile"'
+EX_NOINPUT, EX_UNAVAILABLE, EX_OSERR, EX_IOERR = 66, 69, 71, 74
+STILL_WAITING_S = 2.0
+STOPPED = "the run was stopped"
+
+
+class Outlets(Protocol):
+    """Where the output of a job goes, run after run."""
+
+    def open(self) -> Sequence[Output]:
+        """The outputs of one run, which closes them. Raises OutputError."""
+        ...
+
+    def close(self) -> None:
+        """There will be no further run."""
+        ...
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a service has to do with the world; a test has its own."""
+
+    make_job: Callable[..., Job] = Job
+    make_health: Callable[..., HealthWatch] = HealthWatch
+    random: Callable[[], float] = random.random
+
+
+REAL = Scene()
+
+
+@dataclass(frozen=True)
+class House:
+    """What all services of a supervisor share. ``fail`` is told the status of each failure, ``end_run`` that a job ends the whole run."""
+
+    loop: Loop
+    captures: Captures
+    tell: Callable[[Event], None]
+    fail: Callable[[int], None]
+    end_run: Callable[[str, int], None]
+    slots: anyio.Semaphore
+    """How many jobs run at once."""
+    surroundings: Surroundings = NOTHING
+    scene: Scene = REAL
+
+
+@dataclass
+class Tally:
+    """What a job has used, over all its runs."""
+
+    duration_s: float = 0.0
+    cpu_s: float = 0.0
+    max_rss_bytes: int = 0
+    status: int | None = None
+    """Of the last run, as a shell shows it; None: it never ran."""
+
+    def add(self, outcome: Outcome) -> None:
+        """Count a run."""
+        exit = outcome.exit
+        self.duration_s += outcome.duration_s
+        self.cpu_s += exit.user_s + exit.system_s
+        self.max_rss_bytes = max(self.max_rss_bytes, exit.max_rss_bytes)
+        self.status = exit.status
+
+
+class _Run:
+    """One run of the command."""
+
+    def __init__(self) -> None:
+        self.ending = anyio.Event()
+        """It is to end: the service is stopped, or it is not healthy."""
+        self.is_being_ended = False
+        self.unhealthy = ""
+        """Why it is not."""
+        self.watching = anyio.CancelScope()
+        """Around what asks for its health."""
+        self.started_s = anyio.current_time()
+
+
+class Service:
+    """One job. ``run()`` is its whole life; ``stop()`` and ``kill()`` end it."""
+
+    def __init__(self, spec: JobSpec, outlets: Outlets, house: House) -> None:
+        self.spec = spec
+        self.state = State.DISABLED if spec.disabled else State.PENDING
+        self.attempt = 0
+        """Which run of the command it is, or was the last; 0 before the first."""
+        self.tally = Tally()
+        self.after: list[tuple[Service, Condition]] = []
+        """What it waits for."""
+        self.before: list[Service] = []
+        """Who depends on it: is told of its changes, and is stopped first."""
+        self._outlets = outlets
+        self._house = house
+        self._restarts = Restarts(spec.availability, house.scene.random)
+        self._job: Job | None = None
+        self._last: Job | None = None
+        self._changed = anyio.Event()
+        self._waiting: anyio.CancelScope | None = None
+        self._run: _Run | None = None
+        self._was_started = False
+        self._log_ready = False
+        self._stopped = False
+        self._killed = False
+
+    # What others ask
+
+    @property
+    def restarts(self) -> int:
+        """How often it was started again."""
+        return self._restarts.count
+
+    def has_reached(self, condition: Condition) -> bool | None:
+        """Whether it has reached that; None: it still may."""
+        match condition:
+            case Condition.STARTED:
+                reached = self._was_started
+            case Condition.HEALTHY:
+                reached = self.state is State.READY
+            case Condition.LOG_READY:
+                reached = self._log_ready
+            case Condition.COMPLETED:
+                reached = self.state in (State.COMPLETED, State.FAILED)
+            case Condition.COMPLETED_SUCCESSFULLY:
+                reached = self.state is State.COMPLETED
+        return reached or (False if self.state.final else None)
+
+    async def ended(self) -> None:
+        """Wait until nothing more happens to it."""
+        while not self.state.final:
+            await self._changed.wait()
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Our window has another size."""
+        if self._job is not None:
+            self._job.resize(rows, columns)
+
+    # The end from outside
+
+    def stop(self) -> None:
+        """End it, as soon as those that depend on it have ended."""
+        if self._stopped:
+            return
+        self._stopped = True
+        if self._waiting is not None:
+            self._waiting.cancel()
+        if self._run is not None:
+            self._run.ending.set()
+
+    def kill(self) -> None:
+        """End it at once, whoever depends on it, and what it has left."""
+        self.stop()
+        self._killed = True
+        if self._waiting is not None:
+            self._waiting.cancel()
+        if self._last is not None:
+            self._last.kill()
+
+    async def sweep(self) -> None:
+        """End what its last run has left, for the end of a run that was stopped. That was asked before: now it is killed."""
+        if self._last is not None:
+            self._last.kill()
+            await self._end(self._last)
+
+    # Its life
+
+    async def run(self) -> None:
+        """Live, until it has ended for good. Cancelled, it ends its command first."""
+        try:
+            if self.state is not State.DISABLED:
+                await self._live()
+        finally:
+            self._outlets.close()
+            if not self.state.final:  # cancelled: others may wait for its end
+                self._step(Step.STOP)
+            if not self.state.final:
+                self._step(Step.FAILED)
+
+    async def _live(self) -> None:
+        reason = STOPPED
+        with self._interruptible():
+            reason = await self._enter()
+        if reason:
+            self._skip(reason)
+            return
+        try:
+            if self._stopped:  # just when it was its turn
+                self._skip(STOPPED)
+                return
+            while await self._one_more():
+                pass
+        finally:
+            self._house.slots.release()
+
+    @contextmanager
+    def _interruptible(self, *, by_stop: bool = True) -> Iterator[None]:
+        """What waits here is left when the service is stopped, or killed."""
+        with anyio.CancelScope() as self._waiting:
+            if self._killed or (by_stop and self._stopped):
+                self._waiting.cancel()
+            yield
+        self._waiting = None
+
+    async def _enter(self) -> str:
+        """Wait until it may start, and is among the jobs that run at once; why that can never be, or nothing."""
+        while not (reason := await self._missing()):
+            await self._house.slots.acquire()
+            if all(other.has_reached(condition) for other, condition in self.after):
+                break
+            self._house.slots.release()  # what it needs has gone while it waited for its turn
+        return reason
+
+    async def _missing(self) -> str:
+        """Wait for what it depends on; why that can never come, or nothing."""
+        while self.after:
+            reached = [other.has_reached(condition) for other, condition in self.after]
+            for (other, condition), each in zip(self.after, reached, strict=True):
+                if each is False:
+                    return f"{other.spec.name} is {other.state}, and {condition} is needed of it"
+            if all(reached):
+                break
+            await self._changed.wait()
+        return ""
+
+    def _skip(self, reason: str) -> None:
+        self._step(Step.STOP if self._stopped else Step.SKIP)
+        self._tell(JobSkipped(self.spec.name, reason))
+        if not self._stopped:
+            self._house.fail(EX_UNAVAILABLE)
+
+    def _step(self, step: Step) -> None:
+        self.state = after(self.state, step)
+        self._notify()
+
+    def _notify(self) -> None:
+        for service in (self, *self.before):
+            changed, service._changed = service._changed, anyio.Event()  # noqa: SLF001 - one of us
+            changed.set()
+
+    def _tell(self, event: Event) -> None:
+        self._house.tell(event)
+
+    # One run, and what follows it
+
+    async def _one_more(self) -> bool:
+        """Run the command; whether it is to be run again."""
+        run = self._run = _Run()
+        self.attempt += 1
+        self._step(Step.LAUNCH)
+        self._restarts.started(run.started_s)
+        status = await self._attempt(run)
+        if self._stopped:
+            self._has_stopped(status)
+            return False
+        following = self._restarts.ended(anyio.current_time(), succeeded=status == 0)
+        if following.delay_s is None:
+            self._finish(status, following.reason)
+            return False
+        self._step(Step.RETRY)
+        self._tell(JobRestarting(self.spec.name, following.delay_s, self.attempt))
+        if self._last is not None:  # it must not meet what it has left
+            await self._end(self._last)
+        if await self._is_stopped_within(following.delay_s):
+            self._step(Step.STOP)
+            self._has_stopped(status)
+            return False
+        return True
+
+    async def _is_stopped_within(self, delay_s: float) -> bool:
+        with self._interruptible(), anyio.move_on_after(delay_s):
+            await anyio.Event().wait()
+        return self._stopped
+
+    def _has_stopped(self, status: int) -> None:
+        self._step(Step.FAILED if status else Step.COMPLETED)
+        self._house.fail(status)
+
+    def _finish(self, status: int, reason: str) -> None:
+        """It has ended for good, by itself."""
+        availability = self.spec.availability
+        if self._last is not None and (left := members(self._last.pid)):
+            self._tell(JobLeftRunning(self.spec.name, left, self.attempt))
+        if status and availability.restart not in (Restart.NO, Restart.EXIT_ON_FAILURE):
+            self._tell(JobGivenUp(self.spec.name, reason, self.attempt))
+        self._step(Step.FAILED if status else Step.COMPLETED)
+        self._house.fail(status)
+        if availability.exit_on_end or (status and availability.restart is Restart.EXIT_ON_FAILURE):
+            self._house.end_run(self.spec.name, status)
+
+    async def _attempt(self, run: _Run) -> int:
+        """Run the command once; its exit status, as far as it is a failure."""
+        self._last = None
+        health: HealthWatch | None = None
+        outputs: Sequence[Output] = ()
+        try:
+            health = self._open_health(run)
+            outputs = [*self._outlets.open(), *(health.outputs if health is not None else ())]
+            job = self._make_job(outputs, health)
+        except (CaptureError, OutputError, SpawnError) as error:
+            close_all(outputs)
+            if health is not None:
+                health.close()
+            return self._failed_to_start(error, EX_UNAVAILABLE)
+        try:
+            job.start()
+            self._job = self._last = job
+            self._started(job)
+            outcome = await self._follow(job, health, run)
+        except SpawnError as error:
+            return self._failed_to_start(error, EX_NOINPUT if isinstance(error, CommandNotFoundError | PermissionError) else EX_OSERR)
+        except UnknownExitStatusError as error:
+            return self._failed_to_start(error, EX_OSERR)
+        finally:
+            self._job = None
+            if health is not None:
+                health.close()
+        return self._has_ended(job, outcome, run)
+
+    def _make_job(self, outputs: Sequence[Output], health: HealthWatch | None) -> Job:
+        def report(output: Output, error: OSError) -> None:
+            self._house.fail(EX_IOERR)
+            self._tell(OutputFailed(self.spec.name, output.name, error, self.attempt))
+
+        surroundings = self._house.surroundings
+        if health is not None:
+            environment = {**surroundings.environment, **health.environment}
+            surroundings = replace(surroundings, environment=environment, extra_fds=health.child_fds)
+        return self._house.scene.make_job(self._house.loop, self._house.captures, self.spec, outputs, report, surroundings=surroundings)
+
+    def _failed_to_start(self, error: OSError, status: int) -> int:
+        self.tally.status = status
+        self._tell(JobFailedToStart(self.spec.name, error, status, self.attempt))
+        return status
+
+    def _started(self, job: Job) -> None:
+        transport, reason, fell_back = job.capturing
+        name, attempt = self.spec.name, self.attempt
+        self._was_started = True
+        self._tell(JobStarted(name, job.pid, self.spec.title, transport.mode, transport.exact, reason, fell_back, attempt))
+        if job.unguarded is not None:
+            self._tell(JobUnguarded(name, job.unguarded, attempt))
+        self._step(Step.STARTED)
+
+    async def _follow(self, job: Job, health: HealthWatch | None, run: _Run) -> Outcome:
+        """Until the command has ended, by itself or because it has to."""
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._end_when_told, job, run)
+                if health is not None:
+                    health.spawned(job.pid)
+                    group.start_soon(_watch, health, run)
+                outcome = await job.wait()
+                run.watching.cancel()
+                if not run.is_being_ended:
+                    group.cancel_scope.cancel()
+        except BaseException:  # cancelled
+            with anyio.CancelScope(shield=True):
+                await job.stop()
+            raise
+        return outcome
+
+    def _has_ended(self, job: Job, outcome: Outcome, run: _Run) -> int:
+        """Tell all there is to tell; the status, as far as it is a failure."""
+        name, attempt, exit = self.spec.name, self.attempt, outcome.exit
+        self.tally.add(outcome)
+        if outcome.error is not None:
+            self._house.fail(EX_IOERR)
+            self._tell(CaptureFailed(name, outcome.error, attempt))
+        for output, size_bytes in outcome.dropped:
+            self._tell(OutputDropped(name, output.name, size_bytes, attempt))
+        lossless = outcome.error is None and job.lossless
+        self._tell(JobExited(name, exit, outcome.duration_s, outcome.writers_left, lossless, attempt))
+        if job.loss:
+            self._tell(OutputLost(name, job.loss, REMEDY, attempt))
+        if outcome.error is not None or run.unhealthy:
+            return exit.status or 1
+        as_told = self.state is State.TERMINATING and self.spec.shutdown.signal in (exit.signal, exit.status - 128)
+        return 0 if as_told or exit.returncode in self.spec.success_exit_codes else exit.status or 1
+
+    # The end of a run that does not end by itself
+
+    async def _end_when_told(self, job: Job, run: _Run) -> None:
+        if self._stopped:
+            run.ending.set()
+        await run.ending.wait()
+        run.is_being_ended = True
+        with anyio.CancelScope(shield=True):
+            if not run.unhealthy:
+                with self._interruptible(by_stop=False):
+                    for other in self.before:
+                        await other.ended()
+                self._step(Step.STOP)
+            if self._killed:
+                job.kill()
+            await self._end(job)
+
+    async def _end(self, job: Job) -> None:
+        """Stop it, and say what takes long or is left."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._say_still_waiting, job)
+            with anyio.CancelScope(shield=True):
+                left = await job.stop()
+            group.cancel_scope.cancel()
+        self._last = None
+        if job.stop_problem:
+            self._tell(ShutdownFailed(self.spec.name, job.stop_problem, self.attempt))
+        if left:
+            self._tell(JobNotEnded(self.spec.name, left, self.attempt))
+
+    async def _say_still_waiting(self, job: Job) -> None:
+        began_s = anyio.current_time()
+        while True:
+            with anyio.move_on_after(STILL_WAITING_S):
+                await anyio.Event().wait()
+            waited_s = anyio.current_time() - began_s
+            self._tell(StillWaiting(self.spec.name, job.pid, waited_s, self.spec.shutdown.timeout_seconds, self.attempt))
+
+    # Its health
+
+    def _open_health(self, run: _Run) -> HealthWatch | None:
+        """Raises SpawnError."""
+        health = self.spec.health
+        if not (health.tells_ready or health.liveness_probe):
+            return None
+        name, attempt = self.spec.name, self.attempt
+
+        def ready() -> None:
+            self._tell(JobReady(name, anyio.current_time() - run.started_s, attempt))
+            self._step(Step.READY)
+
+        def log_ready() -> None:
+            self._log_ready = True
+            self._notify()
+
+        def unready(reason: str) -> None:
+            self._tell(JobNotReady(name, reason, attempt))
+            self._step(Step.UNREADY)
+
+        def failed(reason: str) -> None:
+            run.unhealthy = reason
+            self._tell(JobUnhealthy(name, reason, attempt))
+            self._step(Step.UNREADY)
+            run.ending.set()
+
+        return self._house.scene.make_health(
+            self._house.loop,
+            self.spec,
+            on_ready=ready,
+            on_log_ready=log_ready,
+            on_unready=unready,
+            on_failed=failed,
+            on_status=lambda text: self._tell(JobStatus(name, text, attempt)),
+            surroundings=self._house.surroundings,
+        )
+
+
+async def _watch(health: HealthWatch, run: _Run) -> None:
+    with run.watching:
+        await health.run()
+
+
+def close_all(outputs: Sequence[Output]) -> None:
+    """Close outputs that never got a job."""
+    for output in outputs:
+        output.close()
