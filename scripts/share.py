@@ -66,17 +66,46 @@ def roff(text: str) -> str:
 # The completions. Each has to know where our options end and the command begins.
 
 
+NAMES = r"s/^ *\[jobs\.\([A-Za-z0-9_-]*\)[].].*/\1/p; s/^\([A-Za-z0-9_-]*\):.*/\1/p"
+"""For sed(1): the names of the jobs in a jobs file or a Procfile, as they are usually written; Python would take its time."""
+
+FILES_OF_JOBS = ("jobs", "procfile")
+"""The options after which words are names of jobs, and no command."""
+
+SHOW = ("help", "version", "doctor", "schema")
+"""The options that only show something."""
+
+
+def has_jobs(options: list[Option]) -> bool:
+    """Whether the program runs jobs, too."""
+    return any(option.key in FILES_OF_JOBS for option in options)
+
+
 def bash(prog: str, options: list[Option]) -> str:
-    """The completion for bash, which divides words at ``=`` and ``:``, and wants only the last part of one back."""
+    """The completion for bash, which divides words at ``=`` and ``:``, and wants only the last part of one back.
+
+    Lines of the text that begin with a plus are for a program that runs jobs.
+    """
+    lines = (line for line in BASH.splitlines(keepends=True) if has_jobs(options) or not line.startswith("+"))
     return (
-        BASH.replace("PROG", prog)
+        "".join(line.replace("+", " ", 1) if line.startswith("+") else line for line in lines)
+        .replace("PROG", prog)
         .replace("_FUNCTION", identifier(prog))
         .replace("MADE", MADE)
         .replace("LETTERS", "".join(option.short for option in options if option.metavar))
         .replace("LONG_WITH_VALUE", " | ".join(f"--{option.long}" for option in options if option.metavar))
         .replace("OPTIONS", " ".join(spelling for option in options for spelling in spellings(option)))
-        .replace("CHOICES", "".join(f"        --{o.long}) from=(-W '{' '.join(o.choices)}') ;;\n" for o in options if o.choices))
+        .replace("CHOICES", "".join(map(bash_values, options)))
+        .replace("NAMES", NAMES)
     )
+
+
+def bash_values(option: Option) -> str:
+    """What bash offers as the argument of an option, if it is no file."""
+    if option.metavar in ("", "FILE"):
+        return ""
+    words = '"$names"' if option.metavar == "NAME" else f"'{' '.join(option.choices)}'"
+    return f"        {' | '.join(spellings(option))}) from=(-W {words}) ;;\n"
 
 
 BASH = r"""# Completion of PROG for bash.
@@ -84,6 +113,7 @@ BASH = r"""# Completion of PROG for bash.
 
 _FUNCTION() {
     local words=() starts=() from=(-f) index last rest word joined='' option='' prefix='' ended=''
++   local files=() names=''
     for ((index = 1; index <= COMP_CWORD; index++)); do
         word=${COMP_WORDS[index]}
         if ((${#words[@]})) && [[ $joined || $word == [=:]* ]]; then
@@ -98,6 +128,7 @@ _FUNCTION() {
     for ((index = 0; index < last; index++)); do
         word=${words[index]}
         if [[ $option ]]; then
++           [[ $option != @(--jobs|--procfile) ]] || files+=("${word/#\~/$HOME}")
             option=
             continue
         fi
@@ -108,6 +139,7 @@ _FUNCTION() {
                 break
                 ;;
             LONG_WITH_VALUE) option=$word ;;
++           --jobs=* | --procfile=*) files+=("${word#*=}") ;;
             --*) ;;
             -?*)
                 rest=${word#-}
@@ -118,8 +150,11 @@ _FUNCTION() {
         esac
     done
     word=${words[last]}
++   ((!${#files[@]})) || names=$(sed -n 'NAMES' -- "${files[@]}" 2>/dev/null </dev/null)
     if [[ $option ]]; then
         :
++   elif ((${#files[@]})) && [[ $index -lt $last || $ended || $word != -* ]]; then
++       from=(-W "$names")
     elif ((index < last)); then
         if declare -F _comp_command_offset >/dev/null; then
             _comp_command_offset "${starts[index]}"
@@ -134,6 +169,7 @@ _FUNCTION() {
         option=${BASH_REMATCH[1]} prefix=${BASH_REMATCH[0]}
     elif [[ $word =~ ^-[^-LETTERS]*[LETTERS]. ]]; then
         prefix=${BASH_REMATCH[0]%?}
+        option=-${prefix: -1}
     else
         from=(-W 'OPTIONS')
     fi
@@ -155,22 +191,41 @@ complete -F _FUNCTION PROG
 def zsh(prog: str, options: list[Option]) -> str:
     """The completion for zsh, whose _arguments knows of commands in commands."""
     specs = "".join(f"  {spec} \\\n" for option in options for spec in zsh_specs(option))
-    return f"""#compdef {prog}
-# {MADE}
+    return f"#compdef {prog}\n# {MADE}\n\n" + (ZSH_JOBS if has_jobs(options) else ZSH).replace("SPECS", specs).replace("NAMES", NAMES)
 
-_arguments -s -S -A '-*' \\
-{specs}  '(-):COMMAND:{{_alternative "commands:command: _command_names -e" "files:file:_files"}}' \\
+
+ZSH = r"""_arguments -s -S -A '-*' \
+SPECS  '(-):COMMAND:{_alternative "commands:command: _command_names -e" "files:file:_files"}' \
   '*::ARGUMENT:_normal'
+"""
+
+ZSH_JOBS = r"""local curcontext=$curcontext state line names ret=1
+typeset -A opt_args
+
+_arguments -C -s -S -A '-*' \
+SPECS  '(-):COMMAND:->command' \
+  '*::ARGUMENT:->argument' && ret=0
+[[ $state ]] || return ret
+
+local files=(${(Q)${(s.:.)opt_args[--jobs]}} ${(Q)opt_args[--procfile]})
+if [[ $state == name ]] || (($#files)); then
+  names=(${(f)"$(sed -n 'NAMES' -- ${~files} 2>/dev/null </dev/null)"})
+  _wanted jobs expl job compadd -a names
+elif [[ $state == command ]]; then
+  _alternative "commands:command: _command_names -e" "files:file:_files"
+else
+  _normal
+fi
 """
 
 
 def zsh_specs(option: Option) -> Iterator[str]:
     """An option for _arguments: once for each spelling."""
     help = "".join(f"\\{letter}" if letter in "\\[]:" else letter for letter in option.help)
-    action = f"({' '.join(option.choices)})" if option.choices else "_files"
+    action = f"({' '.join(option.choices)})" if option.choices else {"FILE": "_files", "NAME": "->name"}.get(option.metavar, " ")
     value = f":{option.metavar}:{action}" if option.metavar else ""
     every = " ".join(spellings(option))
-    before = "*" if option.repeats else "(- : *)" if option.key in ("help", "version", "doctor") else f"({every})"
+    before = "*" if option.repeats else "(- : *)" if option.key in SHOW else f"({every})"
     for spelling in spellings(option):
         mark = ("=" if spelling.startswith("--") else "+") if option.metavar else ""
         yield shlex.quote(f"{before}{spelling}{mark}[{help}]{value}")
@@ -178,38 +233,52 @@ def zsh_specs(option: Option) -> Iterator[str]:
 
 def fish(prog: str, options: list[Option]) -> str:
     """The completion for fish."""
-    name = "_" + identifier(prog)
     specs = " ".join("/".join(filter(None, (o.short, o.long))) + ("=+" if o.repeats else "=" if o.metavar else "") for o in options)
-    lines = [
-        f"# {MADE}",
-        "",
-        f"function {name}_command --description 'the command on the command line, and what follows'",
-        "    set -l words (commandline -opc) (commandline -ct)",
-        "    set -e words[1]",
-        f"    argparse -s {specs} -- $words 2>/dev/null",
-        "    or return",
-        "    set -q argv[1]",
-        "    and not string match -q -- '-*' $argv[1]",
-        "    or return",
-        "    string join0 -- $argv",
-        "    return 0",
-        "end",
-        "",
-        f"function {name}_complete_command",
-        f"    __fish_complete_subcommand --commandline ({name}_command | string split0)",
-        "end",
-        "",
-        f"complete -c {prog} -x -n '{name}_command >/dev/null' -a '({name}_complete_command)'",
-    ]
+    lines = [(FISH_JOBS if has_jobs(options) else FISH).replace("SPECS", specs).replace("NAMES", NAMES)]
     for option in options:
-        words = ["complete", "-c", prog, "-n", f"'not {name}_command >/dev/null'", *(["-s", option.short] if option.short else [])]
+        words = ["complete -c PROG -n 'not _FUNCTION_command >/dev/null'", *(["-s", option.short] if option.short else [])]
         words += ["-l", option.long, "-d", shlex.quote(option.help)]
-        if option.choices:
-            words += ["-x", "-a", shlex.quote(" ".join(option.choices))]
-        elif option.metavar:
+        if option.metavar == "FILE":
             words += ["-r", "-F"]
-        lines.append(" ".join(words))
-    return "\n".join(lines) + "\n"
+        elif option.metavar:
+            words += ["-x", "-a", "'(_FUNCTION_names)'" if option.metavar == "NAME" else shlex.quote(" ".join(option.choices))]
+        lines.append(" ".join(words) + "\n")
+    return f"# {MADE}\n\n" + "".join(lines).replace("PROG", prog).replace("_FUNCTION", "_" + identifier(prog))
+
+
+FISH = r"""function _FUNCTION_command --description 'the command on the command line, and what follows'
+    set -l words (commandline -opc) (commandline -ct)
+    set -e words[1]
+    argparse -s SPECS -- $words 2>/dev/null
+    or return
+    set -q argv[1]
+    and not string match -q -- '-*' $argv[1]
+    or return
+    string join0 -- $argv
+    return 0
+end
+
+function _FUNCTION_complete_command
+    __fish_complete_subcommand --commandline (_FUNCTION_command | string split0)
+end
+
+complete -c PROG -x -n '_FUNCTION_command >/dev/null' -a '(_FUNCTION_complete_command)'
+"""
+
+FISH_NAMES = r"""function _FUNCTION_names --description 'the jobs of the files on the command line; fails if there are no files'
+    set -l words (commandline -opc) (commandline -ct)
+    set -e words[1]
+    argparse -s SPECS -- $words 2>/dev/null
+    set -l files $_flag_jobs $_flag_procfile
+    set -q files[1]
+    or return
+    sed -n 'NAMES' -- $files 2>/dev/null </dev/null
+    return 0
+end
+
+"""
+
+FISH_JOBS = FISH_NAMES + FISH.replace("    __fish_complete", "    _FUNCTION_names\n    or __fish_complete")
 
 
 def spellings(option: Option) -> list[str]:

@@ -1,4 +1,4 @@
-"""README.md and docs/zerocopy.md as a test: every command and every example in them is run, and prints what the page says.
+"""README.md and the pages of docs that show commands, as a test: each command and each example is run, and prints what the page says.
 
 - A ``console`` block is run line by line in a folder of its own; ``$ `` begins a command, the rest is what it
   prints on stdout and stderr. ``...`` stands for anything, on a line of its own for any lines. Times, pids and
@@ -10,6 +10,7 @@
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ VOLATILE = [
     (re.compile(r"\b\d\d:\d\d:\d\d\.\d{6}\b"), "TIME"),
     (re.compile(r'"\d{4}-\d\d-\d\dT[\d:.]+Z"'), '"TIME"'),
     (re.compile(r"""(\b(?:pid|duration_s|cpu_s|max_rss_bytes)\b(?:=|": ))[\d.e-]+"""), r"\1N"),
+    (re.compile(r"\b\d+\.\d\d s +\d+\.\d\d s +\d+\.\d MB\b"), "N"),  # of a row of the summary
 ]
 
 
@@ -128,14 +130,28 @@ def run(command: str, last_status: int, folder: Path) -> subprocess.CompletedPro
     )
 
 
-PAGES = ("README.md", "docs/zerocopy.md")
+def set_up_stack(folder, monkeypatch):
+    """The example, on ports that nobody has."""
+    if missing := [name for name in ("redis-server", "redis-cli", "node", "curl") if shutil.which(name) is None]:
+        pytest.skip(f"needs {', '.join(missing)}")
+    shutil.copytree(ROOT / STACK, folder / STACK, ignore=shutil.ignore_patterns("out", "__pycache__"))
+    (folder / STACK / "out").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        monkeypatch.setenv("STACK_PORT", str(one.getsockname()[1]))
+        monkeypatch.setenv("STACK_REDIS_PORT", str(other.getsockname()[1]))
+
+
+STACK = "examples/stack"
+PAGES = ("README.md", "docs/jobs.md", "docs/zerocopy.md")
 CASES = [pytest.param(case, id=f"{page} line{case.block.number}") for page in PAGES for case in cases(blocks((ROOT / page).read_text()))]
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_readme(case, tmp_path):
+def test_readme(case, tmp_path, monkeypatch):
     if " node " in case.block.text and shutil.which("node") is None:
         pytest.skip("needs node")
+    if STACK in case.block.text:
+        set_up_stack(tmp_path, monkeypatch)
     for name, text in case.files.items():
         (tmp_path / name).write_text(text)
     if case.block.kind == "python":

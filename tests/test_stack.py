@@ -22,10 +22,7 @@ SERVICES = ("redis", "assets", "web", "worker-1", "worker-2")
 HTTP_S = 30
 GONE_S = 5
 
-pytestmark = [
-    pytest.mark.skipif(any(shutil.which(name) is None for name in NEEDED), reason=f"needs {', '.join(NEEDED)}"),
-    pytest.mark.timeout(120),
-]
+pytestmark = pytest.mark.skipif(any(shutil.which(name) is None for name in NEEDED), reason=f"needs {', '.join(NEEDED)}")
 
 
 class Stack:
@@ -57,8 +54,15 @@ class Stack:
 
     def __exit__(self, *_):
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGQUIT)
-        self.process.communicate()
+            self.stop(signal.SIGQUIT)
+        self.process.stdout.close()
+
+    def stop(self, number):
+        """The status."""
+        self.process.send_signal(number)
+        while self.read() is not None:
+            pass
+        return self.process.wait()
 
     def read(self):
         """The next line, as a job or the log has it: an event too, in its place. None at the end."""
@@ -95,7 +99,7 @@ class Stack:
 
     def left(self):
         """The processes of this run, whoever's children they are by now, that are still there after a moment."""
-        return [name for pid, name in _carriers(f"STACK_MARK={self.mark}") if not _is_gone(pid)]
+        return [name for pid, name in _processes(f"STACK_MARK={self.mark}", self.folder) if not _is_gone(pid)]
 
 
 def _not_made_by_a_run(path, names):
@@ -110,10 +114,12 @@ def _free_ports(count):
     return ports
 
 
-def _carriers(variable):
+def _processes(variable, place):
+    """Those that carry the variable, or are in that folder: Redis writes its title over its environment."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if variable.encode() in (folder / "environ").read_bytes().split(b"\0"):
+            carries = variable.encode() in (folder / "environ").read_bytes().split(b"\0")
+            if carries or (folder / "cwd").readlink().is_relative_to(place):
                 yield int(folder.name), (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         except OSError:  # it has gone meanwhile, or is another user's
             continue
@@ -148,11 +154,10 @@ def test_from_cold_to_ready_a_worker_killed_and_back_and_a_stop_in_reverse_order
         counts_in_the_database(stack)
         builds_again(stack)
         worker_comes_back(stack)
-        stack.process.send_signal(signal.SIGINT)
-        while stack.read() is not None:
-            pass
-        assert stack.process.wait() == -signal.SIGINT
+        assert stack.stop(signal.SIGINT) == -signal.SIGINT
     ended_in_reverse_order(stack)
+    log = (stack.folder / "out" / "worker-1.log").read_text()
+    assert log.endswith("taking up again a text that was not counted to its end\ncounted 7 words\n")
     nothing_is_left(stack)
 
 
@@ -164,7 +169,8 @@ def is_ready(stack):
     assert migrated < min(stack.place("started", job) for job in ("web", "worker-1", "worker-2"))
     assert max(stack.place("started", job) for job in ("redis", "assets")) < stack.place("ready", "redis")
     node = stack.events[stack.place("started", "assets")]
-    assert (node["capture"] in ("turnstile", "pipe"), node["reason"]) == (True, "runs node")
+    assert node["capture"] in ("turnstile", "pipe")
+    assert node["reason"].startswith("runs node")
 
 
 def counts_in_the_database(stack):
@@ -195,8 +201,18 @@ def worker_comes_back(stack):
     answer = stack.redis("BLPOP", "answer:left", str(HTTP_S))[1]
     assert json.loads(answer) == {"words": 7, "by": "worker-1"}
     assert stack.totals()[:2] == [10, 2]
-    log = (stack.folder / "out" / "worker-1.log").read_text()
-    assert log.endswith("taking up again a text that was not counted to its end\ncounted 7 words\n")
+
+
+def test_the_database_is_killed_and_all_of_it_comes_back_with_its_data(stack):
+    with stack:
+        stack.read_until(*({"event": "job ready", "job": job} for job in SERVICES))
+        stack.ask("/texts", b"one two")
+        os.kill(stack.events[stack.place("started", "redis")]["pid"], signal.SIGKILL)
+        stack.read_until({"event": "job ready", "job": "redis", "attempt": 2})
+        assert json.loads(stack.ask("/texts", b"three"))["words"] == 1
+        assert stack.totals() == [3, 2, 1]
+        assert stack.stop(signal.SIGTERM) == -signal.SIGTERM
+    nothing_is_left(stack)
 
 
 def ended_in_reverse_order(stack):
@@ -218,12 +234,11 @@ def nothing_is_left(stack):
 
 
 def test_one_job_uses_all_of_it_and_ends_the_run_and_the_data_is_there_the_next_time(stack):
-    words = len((stack.folder / "jobs.toml").read_text().split())
-    for number in (1, 2):
+    for version in (0, 2):
         done = stack.run("smoke")
         assert done.returncode == 0, done.stderr
-        assert f'smoke    | {{"words": {words}, "by": "worker-' in done.stdout
-        assert (f"the data has version {2 if number == 2 else 0} of 2" in done.stdout) is True
+        assert 'smoke    | {"words": 7, "by": "worker-' in done.stdout
+        assert f"migrate  | the data has version {version} of 2\n" in done.stdout
         nothing_is_left(stack)
 
 

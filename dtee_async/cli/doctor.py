@@ -153,15 +153,13 @@ def _files() -> Finding:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return Finding("open files", "unlimited")
-    value = f"{soft:,}" if hard == resource.RLIM_INFINITY else f"{soft:,} (up to {hard:,})"
-    if soft >= MANY_FILES:
+    value = f"{soft:,}"
+    if soft != hard:
+        value += f"; --jobs raises it to {'unlimited' if hard == resource.RLIM_INFINITY else f'{hard:,}'}"
+    if hard == resource.RLIM_INFINITY or hard >= MANY_FILES:
         return Finding("open files", value)
-    remedy = f"ulimit -n {MANY_FILES}"
-    if soft < hard < MANY_FILES:
-        remedy = f"ulimit -n {hard}; {remedy} as root"
-    elif hard == soft:
-        remedy += " as root"
-    return Finding("open files", value, remedy, "more jobs at once: each takes 3 to 6, and one for each of its files")
+    gain = "more jobs at once: each takes 2 to 5, and one or two for each of its files"
+    return Finding("open files", value, f"ulimit -n {MANY_FILES} as root", gain)
 
 
 def _read(name: str) -> int | None:

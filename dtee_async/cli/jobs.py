@@ -49,16 +49,15 @@ FAREWELL_S = 0.1
 """How long our own stdout and stderr may take for the last lines after a stop that has used up its time."""
 
 
-def run_jobs(options: Options) -> int:
-    """Run the jobs of the files; the exit status, unless we have to die by a signal."""
+def run_jobs(options: Options, print_out: Callable[[str], int]) -> int:
+    """Run the jobs of the files; the exit status, unless we have to die by a signal. ``print_out``: for what --check says."""
     try:
         jobs = _chosen(options)
     except ConfigError as error:
         _say(options, str(error))
         return EX_CONFIG
     if "check" in options.flags:
-        os.write(1, os.fsencode(_checked(options, jobs.jobs)))
-        return 0
+        return print_out(_checked(options, jobs.jobs))
     run = _Run(options, jobs)
     with asyncio.Runner(loop_factory=_loop_factory(options)) as runner:
         status = runner.run(run.main())

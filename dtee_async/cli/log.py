@@ -66,6 +66,7 @@ class Log:
 
     def __init__(self, stderr: FanIn, form: str, *, colour: bool) -> None:
         self._stderr = stderr
+        self._json = form == "json"
         renderer: structlog.typing.Processor
         if form == "json":
             renderer = structlog.processors.JSONRenderer()
@@ -86,6 +87,8 @@ class Log:
     def tell(self, event: Event) -> None:
         """Log an event of the supervisor."""
         level, text, fields = _words(event)
+        if isinstance(event, StillWaiting) and not self._json:
+            text, fields = f"still waiting for {event.job} ({event.pid}, {event.waited_s:.0f} s of {event.timeout_s:g})", {}
         self._log.log(level, text, **fields)
 
     def show(self, text: str) -> None:
@@ -150,7 +153,8 @@ def _of(event: Event) -> Words:
             text = "killing all jobs" if now else "stopping all jobs"
             return WARNING, text, {"because": f"{job} has ended"} if job else {"signal": _signal_name(number)}
         case StillWaiting(job, pid, waited_s, timeout_s):
-            return WARNING, f"still waiting for {job} ({pid}, {waited_s:.0f} s of {timeout_s:g} s)", {"job": job}
+            fields = {"job": job, "pid": pid, "waited_s": round(waited_s), "timeout_s": timeout_s}
+            return WARNING, "still waiting", fields
         case _:
             level, text = _SAID[type(event)]
             return level, text, {_NAMES.get(key, key): _plain(value) for key, value in _fields(event)}
@@ -187,7 +191,7 @@ def _exited(event: JobExited) -> Words:
         fields["writers_left"] = True
     if not event.lossless:
         fields["lossless"] = False
-    return (WARNING if exit.returncode else INFO), "job exited", fields
+    return (WARNING if exit.returncode and not event.told else INFO), "job exited", fields
 
 
 def _toml_key(name: str) -> str:

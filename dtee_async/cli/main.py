@@ -67,7 +67,7 @@ def _run(options: Options) -> int:
     if options.runs_jobs:
         from .jobs import run_jobs
 
-        return run_jobs(options)
+        return run_jobs(options, lambda text: _print_out(options, text))
     if not options.command:
         return _print_out(options, usage(options.prog, cronty=options.cronty), EX_USAGE)
     if options.copies:

@@ -169,7 +169,7 @@ def _check(options: Options) -> None:
 def _check_jobs(options: Options) -> None:
     if "jobs" in options.lists and "procfile" in options.values:
         raise UsageError(_("--jobs and --procfile: expected one of them"))
-    file = options.lists["jobs"][0] if "jobs" in options.lists else options.values["procfile"]
+    file = options.lists["jobs"][0] if "jobs" in options.lists else _("a jobs file")
     number = options.values.get("max_parallel", "0")
     if not (number.isdecimal() and number.isascii() and len(number) < 10):
         raise UsageError(_("option '{option}': expected a number, got '{value}'").format(option="--max-parallel", value=number))
@@ -179,6 +179,8 @@ def _check_jobs(options: Options) -> None:
         raise UsageError(
             _("option '{option}' goes with one command: a run of jobs ends by an interrupt").format(option="--ignore-interrupts")
         )
+    if wrong := [word for word in options.command if word.startswith("-")]:
+        raise UsageError(_("options come before the names of jobs: unexpected '{word}'").format(word=wrong[0]))
     if options.files:
         text = _("with --jobs, output files belong to a job: write {key} into {file}")
         raise UsageError(text.format(key=options.files[0][0], file=file))

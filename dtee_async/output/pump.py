@@ -82,7 +82,10 @@ def _copy(pipe: int, target: int) -> int:
 def _serve(control: socket.socket) -> None:
     files: set[threading.Thread] = set()
     while True:
-        message, fds, _, _ = socket.recv_fds(control, 8192, 2)
+        try:
+            message, fds, _, _ = socket.recv_fds(control, 8192, 2)
+        except ConnectionResetError:  # it was killed, and had not read all that we said
+            break
         if not message:
             break
         (ident,) = REQUEST.unpack_from(message)

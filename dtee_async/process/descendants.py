@@ -131,11 +131,11 @@ class Family:
 class Lineage:
     """All processes of one job, as far as looks have found them."""
 
-    def __init__(self, pid: int, cookie: str) -> None:
-        """``pid``: its command, which we have not reaped yet."""
+    def __init__(self, pid: int, cookie: str, reaped: Callable[[], bool]) -> None:
+        """``pid``: its command; ``reaped``: whether we have reaped it, and the number may be another process's."""
         self._pid = pid
         self.cookie = cookie
-        self._start = _start_of(pid)
+        self._reaped = reaped
         self._known: set[Identity] = set()
 
     def living(self, look: Look) -> list[Process]:
@@ -149,8 +149,7 @@ class Lineage:
 
     def _by_number(self, table: Table) -> list[Process]:
         """Its group and its session. Nobody gets its number while one of them is left; so if somebody has it, none is."""
-        leader = table.processes.get(self._pid)
-        if leader is not None and leader.start != (self._start or leader.start):
+        if self._pid in table.processes and self._reaped():
             return []
         return [*table.groups.get(self._pid, ()), *table.sessions.get(self._pid, ())]
 
@@ -206,15 +205,6 @@ def _send(process: Process, pidfd: int, number: int) -> None:
 def members_of(processes: Iterable[Process]) -> list[Member]:
     """Their pids and names."""
     return sorted(Member(process.pid, process.name) for process in processes)
-
-
-def _start_of(pid: int) -> int | None:
-    """None: no fd is left to look. Then its number has to do."""
-    try:
-        process = look_at(pid)
-    except OSError:
-        return None
-    return process.start if process is not None else None
 
 
 def _cookies(pid: int) -> frozenset[str]:

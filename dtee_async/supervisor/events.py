@@ -85,7 +85,7 @@ class JobStatus:
 
 @dataclass(frozen=True, slots=True)
 class JobExited:
-    """The command ended, and all its outputs have what they could take."""
+    """The command ended, and all its outputs have what they could take. ``told``: because it was told to."""
 
     job: str
     exit: Exit
@@ -93,6 +93,7 @@ class JobExited:
     writers_left: bool
     lossless: bool = True
     attempt: int = 1
+    told: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -230,7 +230,8 @@ class Service:
     async def _live(self) -> None:
         reason = STOPPED
         with self._interruptible():
-            reason = await self._enter()
+            if not self._stopped:
+                reason = await self._enter()
         if reason:
             self._skip(reason)
             return
@@ -276,8 +277,11 @@ class Service:
     def _skip(self, reason: str) -> None:
         self._step(Step.STOP if self._stopped else Step.SKIP)
         self._tell(JobSkipped(self.spec.name, reason))
-        if not self._stopped:
-            self._house.fail(EX_UNAVAILABLE)
+        if self._stopped:
+            return
+        self._house.fail(EX_UNAVAILABLE)
+        if self.spec.availability.exit_on_end:
+            self._house.end_run(self.spec.name, EX_UNAVAILABLE)
 
     def _step(self, step: Step) -> None:
         self.state = after(self.state, step)
@@ -420,7 +424,7 @@ class Service:
         for output, size_bytes in outcome.dropped:
             self._tell(OutputDropped(name, output.name, size_bytes, attempt))
         lossless = outcome.error is None and job.lossless
-        self._tell(JobExited(name, exit, outcome.duration_s, outcome.writers_left, lossless, attempt))
+        self._tell(JobExited(name, exit, outcome.duration_s, outcome.writers_left, lossless, attempt, self.state is State.TERMINATING))
         if job.loss:
             self._tell(OutputLost(name, job.loss, REMEDY, attempt))
         if outcome.error is not None or run.unhealthy:
@@ -438,12 +442,20 @@ class Service:
         with anyio.CancelScope(shield=True):
             if not run.unhealthy:
                 with self._interruptible(by_stop=False):
-                    for other in self.before:
-                        await other.ended()
+                    await self._dependents_ended()
+                run.watching.cancel()  # that it stops answering is no news from now on
                 self._step(Step.STOP)
             if self._killed:
                 job.kill()
             await self._end(job)
+
+    async def _dependents_ended(self) -> None:
+        """Wait for all that depend on it, also by way of others that completed long ago."""
+        queue, seen = [*self.before], set(self.before)
+        for other in queue:  # it grows meanwhile
+            await other.ended()
+            queue += [each for each in other.before if each not in seen]
+            seen.update(other.before)
 
     async def _end(self, job: Job) -> None:
         """Stop it, and say what takes long or is left."""
@@ -476,18 +488,22 @@ class Service:
         name, attempt = self.spec.name, self.attempt
 
         def ready() -> None:
-            self._tell(JobReady(name, anyio.current_time() - run.started_s, attempt))
-            self._step(Step.READY)
+            if self.state is not State.TERMINATING:
+                self._tell(JobReady(name, anyio.current_time() - run.started_s, attempt))
+                self._step(Step.READY)
 
         def log_ready() -> None:
             self._log_ready = True
             self._notify()
 
         def unready(reason: str) -> None:
-            self._tell(JobNotReady(name, reason, attempt))
-            self._step(Step.UNREADY)
+            if self.state is not State.TERMINATING:
+                self._tell(JobNotReady(name, reason, attempt))
+                self._step(Step.UNREADY)
 
         def failed(reason: str) -> None:
+            if self.state is State.TERMINATING:
+                return
             run.unhealthy = reason
             self._tell(JobUnhealthy(name, reason, attempt))
             self._step(Step.UNREADY)

@@ -77,7 +77,7 @@ class Processes:
         self._loop = loop
         self._pid = pid
         self._census = census
-        self._lineage = Lineage(pid, cookie) if census is not None else None
+        self._lineage = Lineage(pid, cookie, exited.is_set) if census is not None else None
         self._exited = exited
 
     def signal_group(self, number: int) -> bool:

@@ -76,8 +76,8 @@ class Supervisor:
 
     def stop(self, number: int) -> None:
         """End every job, by this signal of ours; those that others depend on last. Called again: KILL at once."""
-        now = self._stopping.is_set()
-        if self.stopped_by is None:
+        now = self.stopped_by is not None  # when a job has ended the run, the first signal is no second one
+        if not now:
             self.stopped_by = number
         if not self._killing:
             self._tell(Stopping(number, now))

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import uuid
+from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,6 +24,18 @@ class Handler(BaseHTTPRequestHandler):
     """One request; its line in the log goes to stderr."""
 
     def do_GET(self) -> None:
+        self._try(self._get)
+
+    def do_POST(self) -> None:
+        self._try(self._post)
+
+    def _try(self, answer: Callable[[], None]) -> None:
+        try:
+            answer()
+        except ConnectionError as error:
+            self.send_error(HTTPStatus.SERVICE_UNAVAILABLE, f"no Redis: {error}")
+
+    def _get(self) -> None:
         if self.path == "/health":
             with Redis() as redis:
                 self._send("text/plain", f"{redis('PING')}\n")
@@ -33,7 +46,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.send_error(HTTPStatus.NOT_FOUND)
 
-    def do_POST(self) -> None:
+    def _post(self) -> None:
         if self.path != "/texts":
             return self.send_error(HTTPStatus.NOT_FOUND)
         text = self.rfile.read(int(self.headers["Content-Length"] or 0)).decode(errors="replace")

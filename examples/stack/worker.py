@@ -40,13 +40,21 @@ def count(redis: Redis, item: str) -> None:
     print(f"counted {words} words")
 
 
+def work() -> None:
+    """First what was left, then what comes, for ever."""
+    with Redis() as redis:
+        for left in redis("LRANGE", MINE, 0, -1):
+            print("taking up again a text that was not counted to its end", file=sys.stderr)
+            count(redis, left)
+        notify("READY=1")
+        while True:
+            if (taken := redis("BLMOVE", QUEUE, MINE, "LEFT", "RIGHT", WAIT_SECONDS)) is not None:
+                count(redis, taken)
+            notify("WATCHDOG=1")
+
+
 signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-with Redis() as redis:
-    for left in redis("LRANGE", MINE, 0, -1):
-        print("taking up again a text that was not counted to its end", file=sys.stderr)
-        count(redis, left)
-    notify("READY=1")
-    while True:
-        if (taken := redis("BLMOVE", QUEUE, MINE, "LEFT", "RIGHT", WAIT_SECONDS)) is not None:
-            count(redis, taken)
-        notify("WATCHDOG=1")
+try:
+    work()
+except ConnectionError as error:
+    sys.exit(f"no Redis: {error}")

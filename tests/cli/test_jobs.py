@@ -5,10 +5,12 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
 import termios
+import time
 from pathlib import Path
 
 import pytest
@@ -24,8 +26,8 @@ def jobs(cli, tmp_path, loop_name):
         def write(self, text):
             (tmp_path / "jobs.toml").write_text(text)
 
-        def words(self, *words):
-            return ["dtee-async", "--jobs", "jobs.toml", "--loop", loop_name, "--log-format", "json", *words]
+        def words(self, *words, form="json"):
+            return ["dtee-async", "--jobs", "jobs.toml", "--loop", loop_name, "--log-format", form, *words]
 
         def run(self, text, *words, **options):
             self.write(text)
@@ -390,3 +392,313 @@ def test_too_few_fds_are_said_and_never_a_crash_or_a_hang(jobs, tmp_path, limit)
         assert b"Too many open files" in done.stderr
     else:
         assert all((tmp_path / f"{i}.c").read_text() == f"{i}\n" for i in range(12))
+
+
+# Which jobs, and how many at once.
+
+CHAIN = """
+[jobs.web]
+command = "echo web"
+depends_on.db.condition = "process_completed"
+[jobs.db]
+command = "echo db"
+[jobs.worker]
+command = "echo worker"
+depends_on.web.condition = "process_started"
+[jobs.off]
+command = "echo off"
+disabled = true
+"""
+
+
+def names(done, event="job started"):
+    return sorted(each["job"] for each in events(done, event))
+
+
+@pytest.mark.parametrize(
+    ("words", "started"),
+    [
+        ([], ["db", "web", "worker"]),
+        (["web"], ["db", "web"]),
+        (["off", "db"], ["db", "off"]),
+        (["--no-deps", "web", "worker"], ["web", "worker"]),
+        (["--except", "worker"], ["db", "web"]),
+        (["--except", "db", "--except=off"], ["web", "worker"]),
+        (["--except", "web", "worker"], ["db", "worker"]),
+    ],
+)
+def test_the_jobs_that_are_named_are_run_with_what_they_depend_on(jobs, words, started):
+    done = jobs.run(CHAIN, *words)
+    assert names(done) == started
+    assert done.returncode == 0
+    assert sorted(line.split(b"|")[0].strip().decode() for line in done.stdout.splitlines()) == started
+
+
+def test_a_name_that_no_job_has_is_said_and_nothing_runs(jobs):
+    done = jobs.run(CHAIN, "wbe")
+    assert (done.returncode, done.stdout) == (78, b"")
+    assert done.stderr == b"dtee-async: wbe: no job has this name; did you mean web?\n"
+
+
+def test_when_all_are_left_out_nothing_is_left_to_run(jobs):
+    done = jobs.run('[jobs.a]\ncommand = "true"', "--except", "a")
+    assert (done.returncode, done.stderr) == (78, b"dtee-async: no job is left to run: all are disabled or left out\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ([], b"jobs.toml: 3 jobs, nothing wrong\n1. db\n2. web\n3. worker\n"),
+        (["web"], b"jobs.toml: 2 jobs, nothing wrong\n1. db\n2. web\n"),
+        (["--except", "web"], b"jobs.toml: 2 jobs, nothing wrong\n"),
+    ],
+)
+def test_check_shows_the_order_of_the_starts(jobs, words, shown):
+    done = jobs.run(CHAIN, "--check", *words)
+    assert (done.returncode, done.stdout, done.stderr) == (0, shown, b"")
+
+
+def test_several_files_are_one(jobs, cli, tmp_path):
+    (tmp_path / "more.toml").write_text('[jobs.web]\ncommand = "echo other"\n[jobs.mail]\ncommand = "echo mail"\n')
+    jobs.write(CHAIN)
+    done = split(cli(*jobs.words("--jobs", "more.toml")))
+    assert sorted(done.stdout.splitlines()) == [b"db     | db", b"mail   | mail", b"web    | other", b"worker | worker"]
+
+
+def test_a_procfile_is_run_as_it_is(cli, tmp_path, loop_name):
+    (tmp_path / "Procfile").write_text(
+        "web: echo $PORT $A; echo >go; exec sleep 1000\nworker: until test -e go; do :; done; echo x >&2; exit 3\n"
+    )
+    (tmp_path / ".env").write_text("A=b\n")
+    done = split(cli("--procfile", "Procfile", "--loop", loop_name, "--log-format", "json"))
+    assert re.fullmatch(rb"web    \| \d+ b\n", done.stdout)
+    assert (done.stderr, done.returncode) == (b"worker | x\n", 3)
+
+
+@pytest.mark.parametrize("how", ["file", "option"])
+def test_no_more_than_so_many_run_at_once(jobs, how):
+    text = "".join(f'[jobs.j{i}]\ncommand = "true"\n' for i in range(8))
+    done = jobs.run(f"max_parallel = 2\n{text}") if how == "file" else jobs.run(f"max_parallel = 5\n{text}", "-j", "2")
+    running = [0]
+    for event in done.log:
+        running.append(running[-1] + (event["event"] == "job started") - (event["event"] == "job exited"))
+    assert (max(running), running[-1], len(events(done, "job exited"))) == (2, 0, 8)
+
+
+# What is said at the end.
+
+MIXED = """
+[jobs.good]
+command = "echo 123; echo 4567 >&2"
+[jobs.bad]
+command = "echo x; exit 3"
+availability = { restart = "on_failure", backoff_seconds = 0.01, max_restarts = 2 }
+[jobs.never]
+command = "true"
+depends_on.bad.condition = "process_completed_successfully"
+[jobs.quiet]
+command = "true"
+quiet = true
+"""
+
+
+def test_the_summary_is_a_table_in_the_console(jobs, cli):
+    jobs.write(MIXED)
+    done = cli(*jobs.words(form="console"))
+    lines = done.stderr.decode().splitlines()
+    table = [re.split(" {2,}", line) for line in lines[-4:]]
+    assert table[0] == ["job", "state", "status", "restarts", "time", "CPU", "memory", "out", "err"]
+    assert [row[:4] for row in table[1:]] == [["good", "Completed", "0", "0"], ["bad", "Failed", "3", "2"], ["never", "Skipped"]]
+    assert [row[-2:] for row in table[1:3]] == [["4 B", "5 B"], ["6 B", "0 B"]]
+    assert "\x1b" not in done.stderr.decode()
+
+
+def test_the_summary_is_an_event_for_each_job_in_json(jobs):
+    done = jobs.run(MIXED)
+    found = {event["job"]: event for event in events(done, "job summary")}
+    assert list(found) == ["good", "bad", "never"]
+    keys = ("state", "status", "restarts", "out_bytes", "err_bytes")
+    assert [found["good"][key] for key in keys] == ["Completed", 0, 0, 4, 5]
+    assert [found["bad"][key] for key in keys] == ["Failed", 3, 2, 6, 0]
+    assert [found["never"][key] for key in keys] == ["Skipped", None, 0, 0, 0]
+    assert found["good"]["max_rss_bytes"] > 100_000
+    assert done.log.index(events(done, "all jobs ended")[0]) < done.log.index(found["good"])
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_there_is_no_summary_if_none_is_wanted(jobs, cli, form):
+    jobs.write(MIXED)
+    shown = cli(*jobs.words("--no-summary", form=form)).stderr
+    assert b"all jobs ended" in shown
+    assert b"job summary" not in shown
+    assert b"restarts  " not in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        (MIXED, 3),
+        ('[jobs.a]\ncommand = "exit 3"\nsuccess_exit_codes = [0, 3]', 0),
+        ('[jobs.a]\ncommand = "true"\nsd_notify = true\n[jobs.b]\ncommand = "true"\ndepends_on.a.condition = "process_healthy"', 69),
+        ('[jobs.a]\ncommand = "exit 4"\navailability.restart = "exit_on_failure"\n[jobs.b]\ncommand = "sleep 1000"', 4),
+        ('[jobs.a]\ncommand = "exit 5"\navailability.exit_on_end = true\n[jobs.b]\ncommand = "sleep 1000"', 5),
+        ('[jobs.a]\ncommand = "true"\navailability.exit_on_end = true\n[jobs.b]\ncommand = "sleep 1000"', 0),
+    ],
+)
+def test_the_status_of_the_run(jobs, text, status):
+    assert jobs.run(text).returncode == status
+
+
+# A stack from its start to its end.
+
+STACK = """
+[jobs.web]
+command = "cat ready; echo web; exec sleep 1000"
+ready_log_line = "web"
+depends_on = { db = { condition = "process_log_ready" }, migrate = { condition = "process_completed_successfully" } }
+[jobs.migrate]
+command = "cat ready; touch migrated; echo migrated"
+depends_on.db.condition = "process_log_ready"
+[jobs.db]
+command = "echo up >ready; echo ready to accept; exec sleep 1000"
+ready_log_line = "ready to"
+[jobs.test]
+command = "cat migrated; echo test"
+depends_on.web.condition = "process_log_ready"
+availability.exit_on_end = true
+"""
+
+
+def test_a_stack_starts_in_order_and_ends_in_the_reverse(jobs):
+    done = jobs.run(STACK)
+    assert done.returncode == 0
+    order = [(event["event"].removeprefix("job "), event["job"]) for event in done.log if event["event"] in ("job started", "job exited")]
+    assert order == [
+        ("started", "db"),
+        ("started", "migrate"),
+        ("exited", "migrate"),
+        ("started", "web"),
+        ("started", "test"),
+        ("exited", "test"),
+        ("exited", "web"),
+        ("exited", "db"),
+    ]
+    assert [event["because"] for event in events(done, "stopping all jobs")] == ["test has ended"]
+    assert done.stdout.splitlines() == [
+        b"db      | ready to accept",
+        b"migrate | up",
+        b"migrate | migrated",
+        b"web     | up",
+        b"web     | web",
+        b"test    | test",
+    ]
+
+
+def test_a_job_that_crashes_is_started_again_and_its_files_have_all_of_it(jobs, tmp_path):
+    text = """
+    [jobs.j]
+    command = "echo x >>count; echo out; echo err >&2; test $(grep -c x count) = 3"
+    combined_overwrite = "all"
+    out_append = "out"
+    availability = { restart = "on_failure", backoff_seconds = 0.01 }
+    """
+    (tmp_path / "out").write_text("before\n")
+    (tmp_path / "all").write_text("before, and longer than all that comes after it\n")
+    done = jobs.run(text)
+    assert done.returncode == 0
+    assert (tmp_path / "all").read_bytes() == b"out\nerr\n" * 3
+    assert (tmp_path / "out").read_bytes() == b"before\n" + b"out\n" * 3
+    assert [event.get("attempt") for event in events(done, "job started")] == [None, 2, 3]
+    assert done.stdout == b"j | out\n" * 3
+
+
+def is_full(pipe):
+    """Whether a write to it would wait."""
+    writer = os.open(f"/proc/self/fd/{pipe.fileno()}", os.O_WRONLY | os.O_NONBLOCK)
+    try:
+        return not select.select([], [writer], [], 0)[1]
+    finally:
+        os.close(writer)
+
+
+COUNTING = r"""
+import os
+with open("{name}.written", "wb", 0) as file:
+    number = 0
+    while True:
+        os.write(1, b"%099d\n" % number)
+        number += 1
+        os.pwrite(file.fileno(), b"%9d" % number, 0)
+"""
+
+
+def test_a_stop_while_nobody_reads_our_stdout_is_in_time_and_the_files_have_what_was_captured(jobs, tmp_path):
+    timeouts_s = {"a": 0.5, "b": 1, "c": 2}
+    text = ""
+    for name, timeout_s in timeouts_s.items():
+        (tmp_path / f"{name}.py").write_text(COUNTING.format(name=name))
+        text += f'[jobs.{name}]\ncommand = ["{sys.executable}", "-S", "{name}.py"]\ncombined_overwrite = "{name}.log"\n'
+        text += f'capture = "ordered"\nshutdown.timeout_seconds = {timeout_s}\n'
+    child = jobs.popen(text, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while not is_full(child.stdout) or not all((tmp_path / f"{name}.written").exists() for name in timeouts_s):
+        pass
+    child.send_signal(signal.SIGTERM)
+    began_s = time.monotonic()
+    err = child.stderr.read()
+    assert child.wait(20) == -signal.SIGTERM
+    assert time.monotonic() - began_s < max(timeouts_s.values()) + 1
+    done = split(subprocess.CompletedProcess(child.args, child.returncode, child.stdout.read(), err))
+    child.stdout.close()
+    child.stderr.close()
+    assert {event["output"] for event in events(done, "output dropped")} <= {"terminal"}
+    queue = int(Path("/proc/sys/net/unix/max_dgram_qlen").read_text())
+    for name in timeouts_s:
+        log = (tmp_path / f"{name}.log").read_bytes()
+        lines = len(log) // 100
+        assert log == b"".join(b"%099d\n" % number for number in range(lines))
+        assert int((tmp_path / f"{name}.written").read_text()) - lines <= queue + 2  # in the kernel's queue, when it was killed
+        assert log.count(b"\n") >= done.stdout.count(f"{name} | ".encode()) - 1
+
+
+@pytest.mark.root
+def test_as_init_it_reaps_orphans_and_its_status_says_by_what_it_was_stopped(jobs, tmp_path):
+    orphan = "while read -r _ _ _ parent _ </proc/$$/stat; test $parent != 1; do :; done; echo $$ >>pids"
+    (tmp_path / "orphan").write_text(orphan)
+    gone = "for pid in $(cat pids); do while test -e /proc/$pid; do :; done; done"
+    jobs.write(f"""
+    [jobs.j]
+    command = '''for i in 1 2 3; do (sh orphan &); done; while test "$(cat pids | wc -l)" != 3; do :; done; {gone}; echo all; kill -TERM 1; sleep 1000'''
+    """)
+    words = ["unshare", "--pid", "--fork", "--mount-proc", *jobs.words()]
+    done = split(subprocess.run(words, cwd=tmp_path, capture_output=True, timeout=30))
+    assert done.stdout.splitlines()[-1] == b"j | all"
+    assert done.returncode == 128 + signal.SIGTERM
+
+
+# What is imported, and when.
+
+
+def imported(cli, *words):
+    """The modules that a run of the real program has imported."""
+    done = cli(*words, env=os.environ | {"PYTHONPROFILEIMPORTTIME": "1"})
+    assert done.returncode == 0
+    return {line.rpartition("|")[2].strip() for line in done.stderr.decode().splitlines() if line.startswith("import time:")}
+
+
+HEAVY = {"httpx", "rich.console", "tabulate"}
+
+
+def test_nothing_is_imported_before_it_is_needed(jobs, cli):
+    jobs.write('[jobs.j]\ncommand = "true"\n')
+    plain = imported(cli, *jobs.words("--no-summary"))
+    assert "anyio" in plain
+    assert not HEAVY & plain
+    assert not HEAVY & imported(cli, *jobs.words("--check"))
+    assert "tabulate" in imported(cli, *jobs.words(form="console"))
+
+
+def test_one_command_imports_nothing_of_what_jobs_need(cli):
+    found = imported(cli, "true")
+    assert "dtee_async.cli.single" in found
+    assert not {name for name in found if name.startswith("dtee_async.supervisor")}
+    assert not (HEAVY | {"anyio", "asyncio", "structlog", "msgspec", "dotenv", "dtee_async.core.policy", "dtee_async.core.graph"}) & found

@@ -123,6 +123,10 @@ SAID = [
         ("warning", "job exited", {"job": "web", "signal": "SIGSEGV", "core_dumped": True, "cpu_s": 0.375}),
     ),
     (
+        events.JobExited("web", Exit(-15), 1.0, writers_left=False, told=True),
+        ("info", "job exited", {"job": "web", "signal": "SIGTERM"}),
+    ),
+    (
         events.JobExited("web", Exit(0), 1.0, writers_left=False, lossless=False),
         ("info", "job exited", {"job": "web", "status": 0, "lossless": False}),
     ),
@@ -146,6 +150,42 @@ SAID = [
         events.CaptureFailed("web", ENOSPC),
         ("error", "capture failed", {"job": "web", "error": "No space left on device"}),
     ),
+    (events.JobReady("web", 1.23456), ("info", "job ready", {"job": "web", "after_s": 1.235})),
+    (
+        events.JobNotReady("web", "readiness probe failed: exited with status 1"),
+        ("warning", "job not ready", {"job": "web", "reason": "readiness probe failed: exited with status 1"}),
+    ),
+    (
+        events.JobUnhealthy("web", "sd_notify: no WATCHDOG=1 for 2 s", attempt=3),
+        ("error", "job unhealthy", {"job": "web", "reason": "sd_notify: no WATCHDOG=1 for 2 s", "attempt": 3}),
+    ),
+    (events.JobStatus("web", "12 of 20 tables"), ("info", "job status", {"job": "web", "says": "12 of 20 tables"})),
+    (events.JobRestarting("web", 0.98765, attempt=2), ("warning", "job restarting", {"job": "web", "delay_s": 0.988, "attempt": 2})),
+    (
+        events.JobGivenUp("web", "3 restarts in a row", attempt=4),
+        ("error", "job given up", {"job": "web", "reason": "3 restarts in a row", "attempt": 4}),
+    ),
+    (
+        events.JobSkipped("web", "db is Failed, and process_started is needed of it"),
+        ("warning", "job skipped", {"job": "web", "reason": "db is Failed, and process_started is needed of it"}),
+    ),
+    (
+        events.StillWaiting("web", 42, 4.04, 10.0),
+        ("warning", "still waiting", {"job": "web", "pid": 42, "waited_s": 4, "timeout_s": 10.0}),
+    ),
+    (
+        events.ShutdownFailed("web", "shutdown.command: exited with status 9"),
+        ("warning", "shutdown command failed", {"job": "web", "reason": "shutdown.command: exited with status 9"}),
+    ),
+    (
+        events.JobNotEnded("web", [Member(7, "sleep")]),
+        ("error", "job not ended", {"job": "web", "processes": ["sleep (7)"]}),
+    ),
+    (
+        events.StraysKilled([Member(7, "sleep"), Member(8, "cat")], [Member(8, "cat")]),
+        ("warning", "stray processes killed", {"processes": ["sleep (7)", "cat (8)"], "left": ["cat (8)"]}),
+    ),
+    (events.Stopping(0, now=False, job="web"), ("warning", "stopping all jobs", {"because": "web has ended"})),
     (events.Stopping(15, now=False), ("warning", "stopping all jobs", {"signal": "SIGTERM"})),
     (events.Stopping(2, now=True), ("warning", "killing all jobs", {"signal": "SIGINT"})),
 ]
@@ -183,14 +223,29 @@ def test_each_event_is_one_plain_line_on_a_console_without_colour(event, said):
     assert output.count(b"\n") == 1
     assert output.endswith(b"\n")
     assert b"\x1b" not in output
-    assert re.match(rf"\d\d:\d\d:\d\d\.\d+ \[{level} *\] {words} ".encode(), output)
-    for key in fields:
+    assert re.match(rf"\d\d:\d\d:\d\d\.\d+ \[{level} *\] {re.escape(words)} ".encode(), output)
+    for key in fields if not isinstance(event, events.StillWaiting) else ():
         assert f" {key}=".encode() in output
+
+
+def test_on_a_console_it_is_one_sentence_whom_a_stop_waits_for():
+    output = logged("console", lambda log: log.tell(events.StillWaiting("web", 42, 4.04, 10.0, attempt=2)))
+    assert output.endswith(b" still waiting for web (42, 4 s of 10)\n")
 
 
 def test_a_clean_exit_says_nothing_about_writers_left_or_loss():
     found = json.loads(logged("json", lambda log: log.tell(events.JobExited("web", Exit(0), 1.0, writers_left=False))))
     assert not {"writers_left", "lossless", "signal"} & found.keys()
+
+
+def test_only_what_is_not_the_first_attempt_has_a_number():
+    for attempt, shown in ((0, None), (1, None), (2, 2)):
+        found = json.loads(logged("json", lambda log, attempt=attempt: log.tell(events.JobStatus("web", "well", attempt))))
+        assert found.get("attempt") == shown
+
+
+def test_strays_of_whom_none_is_left_say_nothing_of_it():
+    assert "left" not in json.loads(logged("json", lambda log: log.tell(events.StraysKilled([Member(7, "sleep")], []))))
 
 
 def test_a_mode_that_needs_no_reason_has_none():

@@ -152,6 +152,10 @@ def test_no_long_option_can_be_abbreviated(option):
         (["--out-append=", "true"], "--out-append"),
         (["--jobs"], "--jobs"),
         (["--jobs="], "--jobs"),
+        (["--procfile"], "--procfile"),
+        (["--except="], "--except"),
+        (["-j"], "-j"),
+        (["--max-parallel"], "--max-parallel"),
     ],
 )
 def test_a_missing_argument_is_an_error_that_names_the_option(words, spelling):
@@ -159,7 +163,20 @@ def test_a_missing_argument_is_an_error_that_names_the_option(words, spelling):
 
 
 @pytest.mark.parametrize(
-    "word", ["--help=1", "--help=", "--cron=yes", "--check=1", "--version=x", "--verbose=1", "--stderr-apart=yes", "--doctor="]
+    "word",
+    [
+        "--help=1",
+        "--help=",
+        "--cron=yes",
+        "--check=1",
+        "--version=x",
+        "--verbose=1",
+        "--stderr-apart=yes",
+        "--doctor=",
+        "--schema=1",
+        "--no-deps=x",
+        "--no-summary=",
+    ],
 )
 def test_an_argument_for_an_option_that_has_none_is_an_error(word):
     name = word.partition("=")[0]
@@ -167,18 +184,74 @@ def test_an_argument_for_an_option_that_has_none_is_an_error(word):
 
 
 def test_jobs_takes_a_file_and_its_own_options():
-    options = parsed("--jobs", "jobs.toml", "--check", "--log-format=json", "--loop", "asyncio")
-    assert options.values == {"jobs": "jobs.toml", "log_format": "json", "loop": "asyncio"}
-    assert options.flags == {"check"}
+    options = parsed("--jobs", "jobs.toml", "--check", "--log-format=json", "--loop", "asyncio", "-j4", "--no-deps", "--no-summary")
+    assert options.lists == {"jobs": ["jobs.toml"]}
+    assert options.values == {"log_format": "json", "loop": "asyncio", "max_parallel": "4"}
+    assert (options.flags, options.command) == ({"check", "no_deps", "no_summary"}, [])
 
 
 def test_the_options_of_jobs_may_come_before_it():
-    assert parsed("--check", "--jobs=jobs.toml").values == {"jobs": "jobs.toml"}
+    options = parsed("--check", "--except", "web", "--jobs=jobs.toml")
+    assert (options.lists, options.flags) == ({"except": ["web"], "jobs": ["jobs.toml"]}, {"check"})
 
 
-def test_jobs_with_a_command_is_an_error():
-    assert "unexpected 'true'" in error_of("--jobs", "jobs.toml", "true")
-    assert "unexpected ''" in error_of("--jobs", "jobs.toml", "--", "")
+def test_several_files_of_jobs_and_exceptions_are_kept_in_the_order_given():
+    options = parsed("--jobs=b.toml", "--except", "y", "--jobs", "a.toml", "--except=x", "--jobs", "b.toml")
+    assert options.lists == {"jobs": ["b.toml", "a.toml", "b.toml"], "except": ["y", "x"]}
+
+
+def test_a_procfile_takes_the_options_of_jobs():
+    options = parsed("--procfile", "Procfile", "--check", "--except=web", "--max-parallel", "2")
+    assert (options.values, options.lists) == ({"procfile": "Procfile", "max_parallel": "2"}, {"except": ["web"]})
+
+
+@pytest.mark.parametrize("file", ["--jobs=jobs.toml", "--procfile=Procfile"])
+@pytest.mark.parametrize("names", [[], ["web"], ["web", "worker", "web"], ["", "a-b"]])
+def test_the_words_after_the_options_of_jobs_are_names_of_jobs(file, names):
+    for words in ([file, *names], [file, "--", *names]):
+        options = parsed(*words)
+        assert (options.command, options.runs_jobs, options.copies, options.flags) == (names, True, False, frozenset())
+
+
+@pytest.mark.parametrize("word", ["--check", "-j2", "-", "--", "-x"])
+def test_options_come_before_the_names_of_jobs(word):
+    for words in (["web", word], ["web", word, "--no-deps"], ["--", "web", word]):
+        assert error_of("--jobs=jobs.toml", *words) == f"options come before the names of jobs: unexpected '{word}'"
+
+
+def test_nothing_but_a_file_of_jobs_makes_a_run_of_jobs():
+    assert not parsed("true").runs_jobs
+    assert not parsed("--", "--jobs", "jobs.toml").runs_jobs
+
+
+@pytest.mark.parametrize("words", [["--jobs=a", "--procfile=b"], ["--procfile", "b", "--jobs", "a", "web"]])
+def test_jobs_come_from_one_kind_of_file(words):
+    assert error_of(*words) == "--jobs and --procfile: expected one of them"
+
+
+@pytest.mark.parametrize("number", ["", "x", "-1", "+1", "1.5", " 1", "4 ", "\u0664", "\u00b2", "1000000000"])
+@pytest.mark.parametrize("option", ["-j", "--max-parallel"])
+def test_how_many_jobs_run_at_once_is_a_number(option, number):
+    assert error_of("--jobs=jobs.toml", option, number) == f"option '--max-parallel': expected a number, got '{number}'"
+
+
+@pytest.mark.parametrize("number", ["0", "1", "007", "999999999"])
+def test_any_number_of_jobs_may_run_at_once(number):
+    for words in (["-j", number], [f"-j{number}"], [f"--max-parallel={number}"]):
+        assert parsed("--jobs=jobs.toml", *words).values == {"max_parallel": number}
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["-q"], "with --jobs, silence belongs to a job: write quiet = true into b.toml"),
+        (["-i"], "option '--ignore-interrupts' goes with one command: a run of jobs ends by an interrupt"),
+        (["-j2", "--max-parallel=2"], "option '--max-parallel' is given twice"),
+        (["--procfile=x", "--procfile=x"], "option '--procfile' is given twice"),
+    ],
+)
+def test_what_does_not_go_with_jobs_is_an_error(words, text):
+    assert error_of(*words, "--jobs", "b.toml", "--jobs", "a.toml") == text
 
 
 @pytest.mark.parametrize(("letter", "long"), FILE_OPTIONS)
@@ -186,7 +259,10 @@ def test_jobs_with_an_output_file_says_where_to_write_it(letter, long):
     assert error_of("--jobs", "jobs.toml", f"-{letter}x").endswith(f"write {long.replace('-', '_')} into jobs.toml")
 
 
-@pytest.mark.parametrize("words", [["--check"], ["--log-format", "json"], ["--loop=uvloop"]])
+@pytest.mark.parametrize(
+    "words",
+    [["--check"], ["--log-format", "json"], ["--loop=uvloop"], ["--max-parallel=2"], ["--except=x"], ["--no-deps"], ["--no-summary"]],
+)
 def test_what_goes_with_jobs_is_an_error_without_it(words):
     name = words[0].partition("=")[0]
     assert error_of(*words, "true") == f"option '{name}' goes with --jobs"
@@ -317,10 +393,11 @@ def test_a_wish_that_cannot_be_is_an_error(words, text):
 
 
 @pytest.mark.parametrize(
-    "words", [["--doctor"], ["--doctor", "--check"], ["--watch-fds=1-9", "--doctor"], ["--jobs=x", "--doctor", "true"]]
+    "words", [["--doctor"], ["--doctor", "--check"], ["--watch-fds=1-9", "--doctor"], ["--jobs=x", "--doctor", "true", "-j", "x"]]
 )
-def test_who_asks_for_the_doctor_is_not_told_what_goes_with_what(words):
-    assert "doctor" in parsed(*words).flags
+@pytest.mark.parametrize("option", ["doctor", "schema", "help", "version"])
+def test_who_asks_for_something_to_be_shown_is_not_told_what_goes_with_what(words, option):
+    assert option in parsed(*(f"--{option}" if word == "--doctor" else word for word in words)).flags
 
 
 @pytest.mark.parametrize(
@@ -382,7 +459,7 @@ def test_the_help_shows_every_option():
 
 def test_the_help_of_cronty_does_not_offer_cron_mode():
     text = usage("cronty", cronty=True)
-    for long in ("cron", "jobs", "verbose", "doctor"):
+    for long in ("cron", "jobs", "procfile", "except", "max-parallel", "verbose", "doctor", "schema"):
         assert f"--{long}" not in text
     assert "--combined-append=FILE" in text
     assert "--capture=MODE" in text
@@ -398,7 +475,7 @@ OPTION_WORDS = st.one_of(
     st.sampled_from([f"--{option.long}" for option in OPTIONS]),
     st.sampled_from([f"-{option.short}" for option in OPTIONS if option.short]),
     st.builds("--{}={}".format, st.sampled_from([option.long for option in OPTIONS]), st.text(max_size=3)),
-    st.text("ioOeEcCqvhVx-=", max_size=4).map("-".__add__),
+    st.text("ioOeEcCqvhVjx-=", max_size=4).map("-".__add__),
     st.sampled_from(["json", "console", "uvloop", "asyncio", "turnstile", "pty", "1-9", "writers"]),
 )
 WORDS = st.one_of(OPTION_WORDS, st.text(max_size=4), st.sampled_from(["-", "--", "---", "--=", "-\udcff", "\udcff", "true"]))

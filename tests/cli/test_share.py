@@ -94,10 +94,15 @@ printf '%s\\n' "${COMPREPLY[@]}"
 """
 
 
+NOT_FOR_IT = "[jobs.nobody]\n"
+"""On stdin, which a completion is not to read."""
+
+
 def complete(*words, before=""):
     """What bash offers for the last of the words, as bash divides them. Without bash-completion, which has its own functions."""
     script = SHARE / "bash-completion/completions" / words[0]
-    done = subprocess.run(["bash", "-c", before + COMPLETE, "bash", script, *words], capture_output=True, text=True, check=True)
+    command = ["bash", "-c", before + COMPLETE, "bash", script, *words]
+    done = subprocess.run(command, input=NOT_FOR_IT, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     return set(done.stdout.split("\n")) - {""}
 
@@ -133,7 +138,13 @@ def test_bash_offers_every_option(prog):
         (["--jobs", "abc"], {"abc.log"}),
         (["--jobs", "=", "abc"], {"abc.log"}),
         (["--jobs", "="], {"abc.log", "a b", "bin"}),
+        (["--jobs", "jobs.toml", "--jobs", "abc"], {"abc.log"}),
+        (["--procfile", "abc"], {"abc.log"}),
         (["--loop", ""], {"uvloop", "asyncio"}),
+        (["-j", ""], set()),
+        (["-j"], {"-j"}),
+        (["-ja"], set()),
+        (["--max-parallel", "=", "4"], set()),
         (["--loop", "=", "u"], {"uvloop"}),
         (["--capture", ""], {"auto", "ordered", "turnstile", "pipe", "pty"}),
         (["--capture", "=", "t"], {"turnstile"}),
@@ -159,9 +170,92 @@ def test_bash_offers(words, offered, folder):
     assert complete("dtee-async", *words) == offered
 
 
+JOBS = """
+[defaults]
+quiet = true
+[jobs.web]
+command = "true"
+[jobs.web.shutdown]
+  [jobs.worker-1]
+command = "false"
+"""
+PROCFILE = "# api\nclock: date\nweb_2: true\n"
+
+NAMES = [
+    (["--jobs", "jobs.toml", ""], {"web", "worker-1"}),
+    (["--jobs", "jobs.toml", "abc"], set()),
+    (["--jobs", "jobs.toml", "wo"], {"worker-1"}),
+    (["--jobs", "jobs.toml", "--check", "web", "wo"], {"worker-1"}),
+    (["--jobs", "jobs.toml", "--", "wo"], {"worker-1"}),
+    (["--jobs", "jobs.toml", "--chec"], {"--check"}),
+    (["--jobs", "jobs.toml", "web", "--chec"], set()),
+    (["--jobs", "jobs.toml", "--", "--chec"], set()),
+    (["--jobs", "jobs.toml", "--except", "wo"], {"worker-1"}),
+    (["--except", "wo"], set()),
+    (["--procfile", "Procfile", ""], {"clock", "web_2"}),
+    (["-j2", "--jobs", "jobs.toml", "--jobs", "Procfile", "w"], {"web", "web_2", "worker-1"}),
+    (["--jobs", "nothing.toml", ""], set()),
+    (["--jobs", "-", ""], set()),
+    (["-ojobs.toml", "--jobs=jobs.toml", "wo"], {"worker-1"}),
+]
+
+
+@pytest.fixture
+def jobs_folder(folder, tmp_path):
+    (tmp_path / "jobs.toml").write_text(JOBS)
+    (tmp_path / "Procfile").write_text(PROCFILE)
+
+
+def divided(words):
+    """The words as bash divides them."""
+    return [part for word in words for part in re.split("(=)", word)]
+
+
+@pytest.mark.parametrize(("words", "offered"), NAMES)
+def test_bash_offers_the_names_of_jobs(words, offered, jobs_folder, tmp_path):
+    (tmp_path / "--checked").touch()
+    assert complete("dtee-async", *divided(words), before="_comp_command_offset() { COMPREPLY=(a command); }\n") == offered
+
+
+@pytest.mark.parametrize(("words", "offered"), NAMES)
+@pytest.mark.skipif(not shutil.which("fish"), reason="no fish here")
+def test_fish_offers_the_names_of_jobs(words, offered, jobs_folder):
+    script = f"source {SHARE}/fish/vendor_completions.d/dtee-async.fish; complete -C 'dtee-async {' '.join(words)}'"
+    done = subprocess.run(["fish", "--no-config", "-c", script], input=NOT_FOR_IT, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert {line.partition("\t")[0] for line in done.stdout.splitlines()} == offered
+
+
+ZSH = """
+zmodload zsh/zpty
+zpty z zsh -f -i
+zpty -w z "PS1=; fpath=($1 \\$fpath); autoload -U compinit; compinit -u -D"
+zpty -w z 'compadd () {
+  local -a found
+  [[ ${@[1,(i)(-|--)]} == *-(O|A|D)\\ * ]] || { builtin compadd -O found "$@"; print -rl -- $found >>offered }
+  builtin compadd "$@"
+}'
+zpty -w z 'offer () { zle list-choices; print EN""D }; zle -N offer; bindkey "^I" offer; print REA""DY'
+zpty -r z out '*READY*'
+zpty -w -n z "$2"$'\\t'
+zpty -r z out '*END*'
+zpty -d z
+"""
+"""Types a line and a tab in an interactive zsh; what it adds to its list goes to a file."""
+
+
+@pytest.mark.parametrize(("words", "offered"), NAMES)
+@pytest.mark.skipif(not shutil.which("zsh"), reason="no zsh here")
+def test_zsh_offers_the_names_of_jobs(words, offered, jobs_folder, tmp_path):
+    line = " ".join(["dtee-async", *words])
+    subprocess.run(["zsh", "-f", "-c", ZSH, "zsh", SHARE / "zsh/site-functions", line], check=True, stdin=subprocess.DEVNULL)
+    assert set((tmp_path / "offered").read_text().split("\n")) - {""} == offered
+
+
 @pytest.mark.parametrize("name", ["_command_offset", "_comp_command_offset"])
 @pytest.mark.parametrize(
-    ("words", "offset"), [(["make", "-"], 1), (["-o", "x", "make", "-"], 3), (["--jobs", "=", "x", "make", ""], 4), (["--", "-x", "y"], 2)]
+    ("words", "offset"),
+    [(["make", "-"], 1), (["-o", "x", "make", "-"], 3), (["--capture", "=", "pipe", "make", ""], 4), (["--", "-x", "y"], 2)],
 )
 def test_bash_leaves_the_command_to_its_own_completion(name, words, offset):
     assert complete("dtee-async", *words, before=f"{name}() {{ COMPREPLY=(at $1); }}\n") == {"at", str(offset)}
@@ -171,7 +265,7 @@ def test_bash_leaves_the_command_to_its_own_completion(name, words, offset):
 def test_zsh_offers_nothing_more_after_what_only_shows_something(name):
     text = FILES[f"zsh/site-functions/{name}"]
     alone = re.findall(r"\(- : \*\)(--[\w-]+)", text)
-    assert alone == (["--help", "--version"] if "cronty" in name else ["--doctor", "--help", "--version"])
+    assert alone == (["--help", "--version"] if "cronty" in name else ["--doctor", "--schema", "--help", "--version"])
 
 
 @pytest.mark.parametrize("prog", share.PROGRAMS)

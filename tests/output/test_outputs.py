@@ -12,6 +12,7 @@ from dtee_async.core.write import Stream
 from dtee_async.engine.protocol import Capture
 from dtee_async.engine.pumps import DirectFile, PumpProcess, ThreadedFile
 from dtee_async.engine.selectloop import SelectLoop
+from dtee_async.output.count import CountOutput, Counts
 from dtee_async.output.file import FileOutput, open_file, truncate_file
 from dtee_async.output.memory import MemoryOutput
 from dtee_async.output.piped import PipedOutput
@@ -324,3 +325,16 @@ def test_many_files_at_once_are_all_written_though_the_pump_process_is_still_sta
         assert [output.close() for output in outputs] == [0] * count
         pumps.close()
     assert all((tmp_path / str(i)).read_bytes() == b"x" for i in range(count))
+
+
+def test_the_bytes_of_each_stream_are_counted_over_all_runs():
+    counts = Counts()
+    for _ in range(2):
+        output = CountOutput(counts)
+        capture, errors = collect(output)
+        for writes in ([(OUT, b"a")], [(ERR, b"bb")], [(OUT, b"ccc"), (ERR, b"dddd"), (OUT, b""), (ERR, b"eeeee"), (OUT, b"f")]):
+            capture.datagrams_received(batch_of(writes))
+        output.end(Exit(0))
+        assert output.close() == 0
+        assert errors == []
+    assert (counts.out_bytes, counts.err_bytes) == (2 * 5, 2 * 11)

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dtee_async.core.policy import Condition, Restart
+from dtee_async.core.policy import FOREVER, Condition, Restart
 from dtee_async.supervisor import tables
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "jobs.md").read_text()
@@ -44,9 +44,9 @@ def default_of(field):
     default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
     if is_required(field):
         return "required"
+    if default in (None, "", [], {}, FOREVER) or isinstance(default, msgspec.Struct):
+        return "-"
     match default:
-        case None | "" | [] | {} | msgspec.Struct() | float("inf"):
-            return "-"
         case bool():
             return str(default).lower()
         case str():

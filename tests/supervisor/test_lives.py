@@ -6,11 +6,13 @@ import asyncio
 import random
 import selectors
 import signal
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import anyio
-from hypothesis import event, given, settings
+from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
 from dtee_async.core.exit import Exit
@@ -20,7 +22,7 @@ from dtee_async.core.spec import JobSpec
 from dtee_async.engine.command import Outcome
 from dtee_async.errors import CaptureError, OutputError, SpawnError
 from dtee_async.process.group import Member
-from dtee_async.supervisor.events import JobExited, JobGivenUp, JobNotEnded, JobRestarting, JobSkipped, JobStarted
+from dtee_async.supervisor.events import JobExited, JobGivenUp, JobNotEnded, JobReady, JobRestarting, JobSkipped, JobStarted, JobUnhealthy
 from dtee_async.supervisor.service import Scene
 from dtee_async.supervisor.supervisor import Supervisor
 
@@ -80,37 +82,40 @@ class Script:
 
     specs: tuple[JobSpec, ...]
     attempts: dict[str, tuple[Attempt, ...]]
-    actions: tuple[tuple[float, str], ...] = ()
+    actions: tuple[tuple[float | tuple[type, int], str], ...] = ()
     max_parallel: int = 0
 
 
-TIMES_S = st.sampled_from([0.25, 0.5, 1.0, 2.0, 5.0, 30.0, 1000.0, 20_000.0])
-ZERO_S = st.sampled_from([0.0, 0.0, 0.5, 1.0, 5.0, 30.0])
-HEALTH = ["ready", "log_ready", "unready", "failed"]
+SOON_S = st.sampled_from([0.0, 0.0, 0.25, 0.5, 1.0, 2.0, 5.0, 30.0])
+HEALTH = st.lists(st.tuples(SOON_S, st.sampled_from(["ready", "ready", "log_ready", "unready", "failed"])), max_size=4)
 ATTEMPTS = st.builds(
     Attempt,
-    trouble=st.sampled_from([*[""] * 7, "output", "capture", "spawn"]),
-    exits_s=st.none() | TIMES_S,
+    trouble=st.sampled_from([*[""] * 9, "output", "capture", "spawn"]),
+    exits_s=st.sampled_from([None, 0.25, 0.5, 1.0, 1.0, 2.0, 5.0, 30.0, 20_000.0]),
     returncode=st.sampled_from([0, 0, 1, 3, 143, -9, -15]),
-    stops_s=st.none() | ZERO_S,
+    stops_s=st.sampled_from([None, None, 0.0, 0.5, 5.0]),
     leaves=st.booleans(),
-    health=st.lists(st.tuples(ZERO_S, st.sampled_from(HEALTH)), max_size=4).map(
-        lambda found: tuple(sorted(found, key=lambda each: each[0]))
-    ),
+    health=HEALTH.map(lambda found: tuple(sorted(found, key=lambda each: each[0]))),
 )
+WHENS = (
+    SOON_S
+    | st.sampled_from([1000.0, 20_000.0])
+    | st.tuples(st.sampled_from([JobRestarting, JobRestarting, JobExited, JobStarted, JobReady]), st.integers(1, 3))
+)
+"""When something happens from outside: after that many seconds, or right after so many events of a kind."""
 
 
 @st.composite
 def availabilities(draw):
     backoff_s = draw(st.sampled_from([0.0, 0.1, 1.0, 60.0, 3600.0]))
     return Availability(
-        restart=draw(st.sampled_from([Restart.ALWAYS, *Restart])),
+        restart=draw(st.sampled_from([Restart.NO, Restart.ON_FAILURE, *Restart])),
         backoff_seconds=backoff_s,
         backoff_max_seconds=draw(st.sampled_from([backoff_s, 3 * backoff_s, 86_400.0])),
         max_restarts=draw(st.sampled_from([0, 0, 1, 2, 3])),
         restart_window_seconds=draw(st.sampled_from([FOREVER, 10.0, 5000.0])),
         stable_seconds=draw(st.sampled_from([1.0, 10.0, 1000.0])),
-        exit_on_end=draw(st.sampled_from([False, False, False, True])),
+        exit_on_end=draw(st.integers(0, 9)) == 9,
     )
 
 
@@ -130,7 +135,7 @@ def possible(spec):
 def scripts(draw):
     specs = []
     for name in "abcde"[: draw(st.integers(1, 5))]:
-        others = draw(st.lists(st.sampled_from(specs), unique_by=id, max_size=3)) if specs else []
+        others = [spec for spec in specs if draw(st.booleans())]
         specs.append(
             JobSpec(
                 name,
@@ -138,14 +143,14 @@ def scripts(draw):
                 depends_on={other.name: draw(st.sampled_from(possible(other))) for other in others},
                 health=Health(ready_log_line=draw(st.sampled_from(["", "x"])), sd_notify=draw(st.booleans())),
                 availability=draw(availabilities()),
-                shutdown=Shutdown(timeout_seconds=draw(st.sampled_from([0.0, 1.0, 10.0]))),
+                shutdown=Shutdown(timeout_seconds=draw(st.sampled_from([0.0, 1.0, 10.0, 10.0]))),
                 success_exit_codes=draw(st.sampled_from([(0,), (0, 3), (3,)])),
             )
         )
     return Script(
         tuple(draw(st.permutations(specs))),
-        {spec.name: tuple(draw(st.lists(ATTEMPTS, max_size=4))) for spec in specs},
-        tuple(draw(st.lists(st.tuples(ZERO_S | TIMES_S, st.sampled_from(["stop", "stop", "kill", "cancel"])), max_size=3))),
+        {spec.name: tuple(draw(st.lists(ATTEMPTS, min_size=1, max_size=4))) for spec in specs},
+        tuple(draw(st.lists(st.tuples(WHENS, st.sampled_from(["stop", "stop", "kill", "cancel"])), max_size=2))),
         draw(st.sampled_from([0, 0, 1, 2])),
     )
 
@@ -157,6 +162,8 @@ def scripts(draw):
 class World:
     script: Script
     supervisor: Supervisor | None = None
+    act: Callable[[str], None] | None = None
+    """Do what is to be done from outside."""
     events: list[tuple[float, object]] = field(default_factory=list)
     starts: dict[str, list[float]] = field(default_factory=dict)
     """When each attempt of a job began, also if nothing came of it."""
@@ -179,6 +186,10 @@ class World:
         if isinstance(event, JobRestarting):
             assert self.stopped_s is None or self.service(event.job).state is State.RESTARTING
         self.events.append((anyio.current_time(), event))
+        count = sum(isinstance(each, type(event)) for _, each in self.events)
+        for when, action in self.script.actions:
+            if when == (type(event), count):
+                asyncio.get_running_loop().call_soon(self.act, action)
 
     def of(self, kind, name):
         return [(at_s, event) for at_s, event in self.events if isinstance(event, kind) and event.job == name]
@@ -361,10 +372,10 @@ class FakeJob:
     async def stop(self, grace_s=None):
         world, service = self._world, self._world.service(self.spec.name)
         if service.state is State.TERMINATING and world.killed_s is None and world.cancelled_s is None and world.over_s is not None:
-            assert all(other.state.final for other in service.before), "it is stopped before those that depend on it"
+            assert all(other.state.final for other in dependents(service)), "it is stopped before those that depend on it"
         timeout_s, takes_s = self.spec.shutdown.timeout_seconds, self._attempt.stops_s
         if takes_s is not None and takes_s < timeout_s:
-            self._later(takes_s, self._vanish, Exit(-self.spec.shutdown.signal))
+            self._later(takes_s, self._vanish, Exit(self._attempt.returncode))
         else:
             self._later(timeout_s, self._vanish, Exit(-signal.SIGKILL))
         await self._gone.wait()
@@ -372,6 +383,11 @@ class FakeJob:
 
     def kill(self):
         self._vanish(Exit(-signal.SIGKILL))
+
+
+def dependents(service):
+    """All that depend on it, also by way of others."""
+    return {each for other in service.before for each in {other, *dependents(other)}}
 
 
 def play(script):
@@ -400,13 +416,14 @@ async def _play(world):
                 world.cancelled_s = now_s if world.cancelled_s is None else world.cancelled_s
                 scope.cancel()
             case "stop" | "kill":
-                if (action == "kill" or world.stopped_s is not None) and world.killed_s is None:
+                if (action == "kill" or supervisor.stopped_by is not None) and world.killed_s is None:
                     world.killed_s = now_s
                 if world.stopped_s is None:
                     world.stopped_s = now_s
                     stays_pending(world)
                 supervisor.kill() if action == "kill" else supervisor.stop(signal.SIGTERM)
 
+    world.act = act
     told_end = supervisor._end_run
 
     def end_run(job, status):
@@ -415,7 +432,8 @@ async def _play(world):
 
     for service in supervisor.services:
         object.__setattr__(service._house, "end_run", end_run)
-    timers = [loop.call_later(at_s, act, action) for at_s, action in (*script.actions, (LAST_S, "stop"), (LAST_S + 1000, "stop"))]
+    actions = [*script.actions, (LAST_S, "stop"), (LAST_S + 1000, "stop")]
+    timers = [loop.call_later(when, act, action) for when, action in actions if isinstance(when, float)]
     with scope:
         await supervisor.run()
     world.ended_s = anyio.current_time()
@@ -424,14 +442,20 @@ async def _play(world):
 
 
 def stays_pending(world):
-    """Whoever has not been started waits for something that is not there. (What came this very moment is not seen yet.)"""
+    """Whoever has not been started waits for something that is not there, or for a slot. (What came this very moment is not seen yet.)"""
     now_s = anyio.current_time()
-    if world.script.max_parallel or any(at_s == now_s for at_s, _ in world.events) or now_s == 0:
+    if world.cancelled_s is not None or now_s == 0 or any(at_s == now_s for at_s, _ in world.events):
         return
-    for service in world.supervisor.services:
-        if service.state is State.PENDING and world.cancelled_s is None:
+    services = world.supervisor.services
+    in_a_slot = sum(not service.state.final and service.state is not State.PENDING for service in services)
+    if world.script.max_parallel and in_a_slot >= world.script.max_parallel:
+        return
+    for service in services:
+        if service.state is State.PENDING:
             needed = service.spec.depends_on.items()
             assert not all(world.holds(other, condition) for other, condition in needed), f"{service.spec.name} could have been started"
+            for other, condition in needed:
+                assert world.holds(other, condition) or not world.service(other).state.final, f"{service.spec.name} waits in vain"
 
 
 # What has to be true in the end.
@@ -493,13 +517,33 @@ def check_restarts(world, spec):
             ill = any(what == "failed" for _, what in runs[number - 1].health)
             assert ill or not exits or exits[0].exit.returncode not in spec.success_exit_codes
         if policy.max_restarts and policy.restart_window_seconds == FOREVER:
-            assert in_a_row <= policy.max_restarts
+            assert in_a_row <= policy.max_restarts, "too many in a row"
     if restartings:
         assert policy.restart not in (Restart.NO, Restart.EXIT_ON_FAILURE)
+    if world.over_s is None and starts and is_wanted_again(world, spec):
+        assert policy.max_restarts
+        assert policy.restart_window_seconds < FOREVER or in_a_row == policy.max_restarts
     if policy.max_restarts and policy.restart_window_seconds < FOREVER:
         again = starts[1:]
         for first, later in zip(again, again[policy.max_restarts :], strict=False):
             assert later - first >= policy.restart_window_seconds, "too many within the window"
+
+
+def has_succeeded(world, spec):
+    """Whether the last attempt was good, by what was told of it."""
+    attempt = world.service(spec.name).attempt
+    exits = [told.exit.returncode for _, told in world.of(JobExited, spec.name) if told.attempt == attempt]
+    ill = [told for _, told in world.of(JobUnhealthy, spec.name) if told.attempt == attempt]
+    return bool(exits) and exits[0] in spec.success_exit_codes and not ill
+
+
+def is_wanted_again(world, spec):
+    match spec.availability.restart:
+        case Restart.ALWAYS | Restart.UNLESS_STOPPED:
+            return True
+        case Restart.ON_FAILURE:
+            return not has_succeeded(world, spec)
+    return False
 
 
 def check_attempts(world, spec):
@@ -517,10 +561,15 @@ def check_attempts(world, spec):
 
 
 def check_status(world):
-    """0 exactly if nothing went wrong."""
-    states = [service.state for service in world.supervisor.services]
+    """0 exactly if nothing went wrong; and who is to end the run has ended it."""
+    services = world.supervisor.services
+    for service in services:
+        if world.over_s is None and world.starts.get(service.spec.name):
+            assert (service.state is State.COMPLETED) == has_succeeded(world, service.spec)
+            assert not service.spec.availability.exit_on_end
+            assert service.spec.availability.restart is not Restart.EXIT_ON_FAILURE or service.state is State.COMPLETED
     if world.over_s is None:
-        assert (world.supervisor.status == 0) == (State.FAILED not in states and State.SKIPPED not in states)
+        assert (world.supervisor.status == 0) == all(service.state is State.COMPLETED for service in services)
 
 
 def check(world):
@@ -533,10 +582,47 @@ def check(world):
     check_status(world)
 
 
-@settings(max_examples=400, deadline=None)
+def scripted(actions=(), max_parallel=0, **jobs):
+    """A script by hand: for each job the conditions, its restart policy, and its attempts."""
+    health = Health(ready_log_line="x", sd_notify=True)
+    specs = [
+        JobSpec(name, "true", depends_on=after, health=health, availability=availability, shutdown=Shutdown(timeout_seconds=10))
+        for name, (after, availability, *_) in jobs.items()
+    ]
+    return Script(tuple(specs), {name: tuple(attempts) for name, (_, _, *attempts) in jobs.items()}, actions, max_parallel)
+
+
+ONCE, ALWAYS = Availability(), Availability(restart=Restart.ALWAYS, backoff_seconds=3600, backoff_max_seconds=86_400)
+CRASH = Attempt(exits_s=0.5, returncode=1, leaves=True, stops_s=None)
+RESTARTED = JobRestarting, 1
+
+
+@settings(max_examples=250, deadline=None)
 @given(scripts())
+@example(scripted(a=({}, ONCE, Attempt(exits_s=1.0)), b=({"a": Condition.HEALTHY}, ONCE)))
+@example(scripted(((RESTARTED, "stop"),), a=({}, ALWAYS, CRASH)))
+@example(scripted(((RESTARTED, "kill"),), a=({}, ALWAYS, CRASH)))
+@example(scripted(((0.5, "stop"), (1.0, "cancel")), a=({}, ONCE, ENDLESS), b=({"a": Condition.STARTED}, ONCE, Attempt(stops_s=5.0))))
+@example(
+    scripted(  # a has been ready, and is no more, when it is c's turn
+        max_parallel=2,
+        a=({}, ONCE, Attempt(exits_s=1.0, health=((0.25, "ready"), (0.5, "unready")))),
+        b=({}, ONCE, Attempt(exits_s=0.75)),
+        c=({"a": Condition.HEALTHY}, ONCE, Attempt(exits_s=1.0)),
+    )
+)
 def test_whatever_happens_no_rule_is_broken(script):
     world = play(script)
     event(f"{len(world.script.specs)} jobs")
     event("stopped" if world.stopped_s is not None else "ended")
     check(world)
+
+
+def test_days_of_back_off_take_no_time():
+    attempts = [Attempt(exits_s=1.0, returncode=1)] * 100
+    began_s = time.monotonic()
+    world = play(scripted(a=({}, ALWAYS, *attempts)))
+    check(world)
+    assert len(world.starts["a"]) > 10
+    assert world.ended_s >= LAST_S
+    assert time.monotonic() - began_s < 10

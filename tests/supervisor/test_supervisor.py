@@ -1,6 +1,7 @@
 """Many jobs at once: statuses, stops, groups, and who is told what."""
 
 import asyncio
+import errno
 import os
 import signal
 
@@ -8,12 +9,12 @@ import anyio
 import pytest
 
 from dtee_async.core.outputs import OutputFile
-from dtee_async.core.policy import Shutdown
+from dtee_async.core.policy import Condition, Shutdown
 from dtee_async.core.spec import JobSpec
 from dtee_async.core.write import Stream
 from dtee_async.engine.captures import Captures
 from dtee_async.engine.pumps import PumpProcess
-from dtee_async.errors import OutputError
+from dtee_async.errors import ConfigError, OutputError
 from dtee_async.process.group import members
 from dtee_async.supervisor.events import JobExited, JobFailedToStart, JobLeftRunning, JobStarted, OutputDropped, OutputFailed, Stopping
 from dtee_async.supervisor.files import open_all, open_in_host
@@ -220,3 +221,67 @@ def test_in_a_host_a_fifo_that_nobody_reads_is_an_error_and_does_not_hang(tmp_pa
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(OutputError, match="nobody has this FIFO open for reading"):
         open_in_host([OutputFile(str(tmp_path / "fifo"), Stream.STDOUT, append=True)], None)
+
+
+def test_the_files_of_a_job_are_open_for_all_its_runs_and_closed_once(tmp_path):
+    before = open_fds()
+    files = open_all([spec("a", (tmp_path / "one", False), (tmp_path / "two", True))], PumpProcess(None))["a"]
+    held = len(open_fds()) - len(before)
+    for _ in range(3):
+        outputs = files.open(last=False)
+        assert len(open_fds()) - len(before) == held + 2
+        for output in outputs:
+            output.close()
+    assert len(open_fds()) - len(before) == held == 2
+    outputs = files.open(last=True)
+    files.close()  # they are the last run's
+    assert len(open_fds()) - len(before) == 2
+    for output in outputs:
+        output.close()
+    files.close()
+    assert open_fds() == before
+
+
+def test_when_no_fd_is_left_for_a_run_that_is_said_and_nothing_stays_open(tmp_path, monkeypatch):
+    before = open_fds()
+    files = open_all([spec("a", (tmp_path / "one", False), (tmp_path / "two", True))], PumpProcess(None))["a"]
+    fds, dup = [], os.dup
+
+    def dup_once(fd):
+        if fds:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        fds.append(dup(fd))
+        return fds[0]
+
+    monkeypatch.setattr(os, "dup", dup_once)
+    with pytest.raises(OutputError, match="Too many open files") as caught:
+        files.open(last=False)
+    assert caught.value.filename == str(tmp_path / "two")
+    files.close()
+    assert open_fds() == before
+
+
+async def test_the_run_has_the_grace_period_of_the_job_that_has_the_longest():
+    async def deadline_s(*grace_s):
+        loop = asyncio.get_running_loop()
+        jobs = [
+            (JobSpec(f"j{i}", "echo; exec sleep 100", shutdown=Shutdown(timeout_seconds=each)), Outlet(RecordingOutput()))
+            for i, each in enumerate(grace_s)
+        ]
+        started = []
+        supervisor = Supervisor(loop, Captures(), jobs, started.append)
+        async with anyio.create_task_group() as group:
+            group.start_soon(supervisor.run)
+            while len(started) < len(jobs):
+                await anyio.lowlevel.checkpoint()
+            began_s = anyio.current_time()
+            supervisor.stop(signal.SIGTERM)
+        return supervisor.deadline_s - began_s
+
+    assert await deadline_s(2, 20, 8) == pytest.approx(15, abs=1)
+
+
+async def test_a_dependency_that_cannot_be_is_refused_before_anything_runs():
+    jobs = [(JobSpec("web", "true", depends_on={"db": Condition.STARTED}), Outlet(RecordingOutput()))]
+    with pytest.raises(ConfigError, match=r"^jobs\.web\.depends_on\.db: no job has this name"):
+        Supervisor(asyncio.get_running_loop(), Captures(), jobs, print)

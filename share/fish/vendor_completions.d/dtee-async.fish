@@ -1,5 +1,16 @@
 # Made from dtee_async/cli/options.py by 'make share': change that.
 
+function __dtee_async_names --description 'the jobs of the files on the command line; fails if there are no files'
+    set -l words (commandline -opc) (commandline -ct)
+    set -e words[1]
+    argparse -s o/out-append=+ O/out-overwrite=+ e/err-append=+ E/err-overwrite=+ c/combined-append=+ C/combined-overwrite=+ capture= watch-fds= stderr-apart wait-for= i/ignore-interrupts q/cron jobs=+ procfile= check j/max-parallel= except=+ no-deps no-summary log-format= loop= output-error= progress force-progress v/verbose doctor schema h/help V/version -- $words 2>/dev/null
+    set -l files $_flag_jobs $_flag_procfile
+    set -q files[1]
+    or return
+    sed -n 's/^ *\[jobs\.\([A-Za-z0-9_-]*\)[].].*/\1/p; s/^\([A-Za-z0-9_-]*\):.*/\1/p' -- $files 2>/dev/null </dev/null
+    return 0
+end
+
 function __dtee_async_command --description 'the command on the command line, and what follows'
     set -l words (commandline -opc) (commandline -ct)
     set -e words[1]
@@ -13,7 +24,8 @@ function __dtee_async_command --description 'the command on the command line, an
 end
 
 function __dtee_async_complete_command
-    __fish_complete_subcommand --commandline (__dtee_async_command | string split0)
+    __dtee_async_names
+    or __fish_complete_subcommand --commandline (__dtee_async_command | string split0)
 end
 
 complete -c dtee-async -x -n '__dtee_async_command >/dev/null' -a '(__dtee_async_complete_command)'
@@ -32,8 +44,8 @@ complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -s q -l cron -d 
 complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l jobs -d 'run the jobs of a TOML file; may be given again: later files win' -r -F
 complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l procfile -d 'run the processes of a Procfile' -r -F
 complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l check -d 'with jobs: check the files, show the order of the starts, and run nothing'
-complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -s j -l max-parallel -d 'with jobs: run no more than N at once (0: no limit)' -r -F
-complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l except -d 'with jobs: leave this one out; may be given again' -r -F
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -s j -l max-parallel -d 'with jobs: run no more than N at once (0: no limit)' -x -a ''
+complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l except -d 'with jobs: leave this one out; may be given again' -x -a '(__dtee_async_names)'
 complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l no-deps -d 'with jobs: not those that the chosen ones depend on'
 complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l no-summary -d 'with jobs: no table at the end'
 complete -c dtee-async -n 'not __dtee_async_command >/dev/null' -l log-format -d 'with jobs: console (default) or json' -x -a 'console json'
