@@ -446,6 +446,13 @@ async def test_a_job_with_exit_on_end_ends_the_run_with_its_status(status, fifo)
     assert stack.supervisor.stopped_by is None
 
 
+async def test_a_job_with_exit_on_end_that_can_never_start_ends_the_run():
+    main = job("true", after={"bad": SUCCEEDED}, availability=Availability(exit_on_end=True))
+    stack = Stack({"main": main, "bad": job("exit 3"), "web": job(SLEEP)})
+    assert await stack.run() == 69
+    assert stack.states["main"] == "Skipped"
+
+
 async def test_a_job_with_exit_on_end_that_is_started_again_has_not_ended():
     availability = again(max_restarts=1, exit_on_end=True)
     stack = Stack({"main": job("exit 4", availability=availability), "web": job(SLEEP)})
@@ -500,6 +507,22 @@ async def test_dependents_are_stopped_first_and_the_independent_at_once(fifo):
     assert [name for name in ended if name != "d"] == ["c", "b", "a"]
     assert ended.index("d") < 2
     assert {event.exit.returncode for event in stack.of(JobExited)} == {0}
+
+
+async def test_who_depends_on_it_by_way_of_one_that_has_completed_is_stopped_before_it_too():
+    jobs = {
+        "db": named("db", tells()),
+        "migrate": job("true", after={"db": STARTED}),
+        "web": named("web", tells("sleep 0.1;"), after={"migrate": SUCCEEDED}),
+    }
+    stack = Stack(jobs)
+
+    async def stop():
+        await stack.said("db", "web")
+        stack.stop()
+
+    assert await stack.run(stop) == 0
+    assert Path("ended").read_text().split() == ["web", "db"]
 
 
 async def test_one_that_ends_by_itself_while_it_waits_for_its_dependents_is_no_obstacle(fifo):
@@ -563,6 +586,18 @@ async def test_the_first_signal_after_a_job_has_ended_the_run_is_no_second_one(f
     assert [event.now for event in stack.of(Stopping)] == [False, False]
     assert stack.of(JobExited, "web")[0].exit.returncode == 0
     assert stack.supervisor.stopped_by == signal.SIGTERM
+
+
+@pytest.mark.parametrize("restart", Restart)
+async def test_what_was_stopped_is_not_started_again(restart):
+    stack = Stack({"j": job(f"trap 'exit 3' TERM; {SLEEP.replace('exec ', '')} & wait", availability=again(restart))})
+
+    async def stop():
+        await stack.said("j")
+        stack.stop()
+
+    assert await stack.run(stop) == 3
+    assert len(stack.of(JobStarted)) == 1
 
 
 async def test_a_stop_in_a_back_off_is_at_once_and_the_last_run_counts():
