@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "dtee_async"
 
 ERRORS = {"errors"}
-ALL_LAYERS = {"core", "transport", "process", "output", "engine", "supervisor", "api", "cli", "errors", "version"}
+ALL_LAYERS = {"core", "config", "transport", "process", "output", "engine", "supervisor", "api", "cli", "errors", "version"}
 
 MAY_IMPORT = {
     "core": ERRORS,
@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "output": {"core"} | ERRORS,
     "engine": {"core", "transport", "process", "output"} | ERRORS,
     "supervisor": {"core", "process", "engine"} | ERRORS,
+    "config": {"core", "process"} | ERRORS,
     "api": {"core", "engine", "supervisor"} | ERRORS,
     "testing": {"core", "engine", "api"} | ERRORS,
     "zerocopy": {"engine", "transport"} | ERRORS,
@@ -49,9 +50,9 @@ MAY_NAME = {
 OUTSIDE = {
     "anyio": {"supervisor", "api", "zerocopy", "cli"},
     "asyncio": {"api", "cli.jobs", "zerocopy"},
-    "dotenv": {"supervisor"},
+    "dotenv": {"config"},
     "httpx": {"supervisor"},
-    "msgspec": {"supervisor"},
+    "msgspec": {"config"},
     "structlog": {"cli"},
     "tabulate": {"cli.summary"},
     "uvloop": {"cli.jobs"},

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from ..config.jobsfile import JobsFile, load
 from ..core.graph import check_dependencies, select, start_order
 from ..core.policy import Restart
 from ..core.write import Stream
@@ -31,7 +32,6 @@ from ..supervisor.events import Event, JobExited, JobStarted, OutputLost
 from ..supervisor.files import JobFiles, open_all
 from ..supervisor.health import NOT_INHERITED
 from ..supervisor.job import Surroundings
-from ..supervisor.jobsfile import JobsFile, load
 from ..supervisor.stop import Census
 from ..supervisor.supervisor import Supervisor
 from .log import ERROR, INFO, Log, prefixes, use_colour
@@ -70,7 +70,7 @@ def schema_text() -> str:
     """The JSON Schema of a jobs file."""
     import json
 
-    from ..supervisor.schema import schema
+    from ..config.schema import schema
 
     return json.dumps(schema(), indent=2) + "\n"
 
@@ -79,7 +79,7 @@ def _chosen(options: Options) -> JobsFile:
     """The jobs of the files that are to run. Raises ConfigError."""
     environment = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
     if "procfile" in options.values:
-        from ..supervisor.procfile import load_procfile
+        from ..config.procfile import load_procfile
 
         file = load_procfile(options.values["procfile"], environment)
     else:

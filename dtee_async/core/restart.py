@@ -12,10 +12,14 @@ JITTER = 0.1
 
 
 class Next(NamedTuple):
-    """What follows the end of a run: it is started again after ``delay_s`` seconds, or not (None) for this ``reason``."""
+    """What follows the end of a run: it is started again after ``delay_s`` seconds, or not (None) for this ``reason``.
+
+    ``given_up``: the policy wants it again, and it was restarted too often.
+    """
 
     delay_s: float | None
     reason: str = ""
+    given_up: bool = False
 
 
 class Restarts:
@@ -56,7 +60,7 @@ class Restarts:
             return Next(None, reason)
         delay_s = self._delay_s()
         if reason := self._too_many(now_s + delay_s):
-            return Next(None, reason)
+            return Next(None, reason, given_up=True)
         self._backoff_s = min(2 * self._backoff_s, self._policy.backoff_max_seconds)
         self._due = True
         return Next(delay_s)

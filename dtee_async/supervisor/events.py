@@ -107,7 +107,7 @@ class JobRestarting:
 
 @dataclass(frozen=True, slots=True)
 class JobGivenUp:
-    """The job has failed too often: it is not started again."""
+    """The job was started again too often: it is not any more."""
 
     job: str
     reason: str

@@ -206,13 +206,15 @@ class Job:
             scope.cancel()
 
     async def _ask(self, processes: Processes, grace_s: float) -> None:
+        """Have it end by itself; what it has left, when it has ended already, is sent the signal."""
         shutdown = self.spec.shutdown
+        has_ended = self._exited.is_set()
         with anyio.move_on_after(grace_s) as scope:
             self._asking.add(scope)
             try:
-                if shutdown.command and await self._ran(shutdown.command):
+                if shutdown.command and not has_ended and await self._ran(shutdown.command):
                     await processes.gone()
-                elif shutdown.parent_only:
+                elif shutdown.parent_only and not has_ended:
                     processes.signal_command(shutdown.signal)
                     await processes.command_gone()
                 else:

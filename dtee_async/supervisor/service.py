@@ -45,7 +45,7 @@ from .health import HealthWatch
 from .job import NOTHING, Job, Surroundings
 
 if TYPE_CHECKING:
-    from ..core.contracts import Loop, Output
+    from ..core.contracts import Loop, Output, Timer
     from ..core.spec import JobSpec
     from ..engine.captures import Captures
     from ..engine.command import Outcome
@@ -118,9 +118,8 @@ class _Run:
     """One run of the command."""
 
     def __init__(self) -> None:
-        self.ending = anyio.Event()
-        """It is to end: the service is stopped, or it is not healthy."""
-        self.is_being_ended = False
+        self.listening = anyio.CancelScope()
+        """Around the wait for its end; cancelled when it is to end: the service is stopped, or it is not healthy."""
         self.unhealthy = ""
         """Why it is not."""
         self.watching = anyio.CancelScope()
@@ -196,7 +195,7 @@ class Service:
         if self._waiting is not None:
             self._waiting.cancel()
         if self._run is not None:
-            self._run.ending.set()
+            self._run.listening.cancel()
 
     def kill(self) -> None:
         """End it at once, whoever depends on it, and what it has left."""
@@ -309,7 +308,9 @@ class Service:
             return False
         following = self._restarts.ended(anyio.current_time(), succeeded=status == 0)
         if following.delay_s is None:
-            self._finish(status, following.reason)
+            if following.given_up:
+                self._tell(JobGivenUp(self.spec.name, following.reason, self.attempt))
+            self._finish(status)
             return False
         self._step(Step.RETRY)
         self._tell(JobRestarting(self.spec.name, following.delay_s, self.attempt))
@@ -330,13 +331,11 @@ class Service:
         self._step(Step.FAILED if status else Step.COMPLETED)
         self._house.fail(status)
 
-    def _finish(self, status: int, reason: str) -> None:
+    def _finish(self, status: int) -> None:
         """It has ended for good, by itself."""
         availability = self.spec.availability
         if self._last is not None and (left := members(self._last.pid)):
             self._tell(JobLeftRunning(self.spec.name, left, self.attempt))
-        if status and availability.restart not in (Restart.NO, Restart.EXIT_ON_FAILURE):
-            self._tell(JobGivenUp(self.spec.name, reason, self.attempt))
         self._step(Step.FAILED if status else Step.COMPLETED)
         self._house.fail(status)
         if availability.exit_on_end or (status and availability.restart is Restart.EXIT_ON_FAILURE):
@@ -399,20 +398,27 @@ class Service:
     async def _follow(self, job: Job, health: HealthWatch | None, run: _Run) -> Outcome:
         """Until the command has ended, by itself or because it has to."""
         try:
+            if health is None:
+                return await self._listen(job, run)
             async with anyio.create_task_group() as group:
-                group.start_soon(self._end_when_told, job, run)
-                if health is not None:
-                    health.spawned(job.pid)
-                    group.start_soon(_watch, health, run)
-                outcome = await job.wait()
+                health.spawned(job.pid)
+                group.start_soon(_watch, health, run)
+                outcome = await self._listen(job, run)
                 run.watching.cancel()
-                if not run.is_being_ended:
-                    group.cancel_scope.cancel()
         except BaseException:  # cancelled
             with anyio.CancelScope(shield=True):
                 await job.stop()
             raise
         return outcome
+
+    async def _listen(self, job: Job, run: _Run) -> Outcome:
+        if self._stopped:
+            run.listening.cancel()
+        with run.listening:
+            return await job.wait()
+        with anyio.CancelScope(shield=True):
+            await self._end_run(job, run)
+        return await job.wait()
 
     def _has_ended(self, job: Job, outcome: Outcome, run: _Run) -> int:
         """Tell all there is to tell; the status, as far as it is a failure."""
@@ -434,20 +440,16 @@ class Service:
 
     # The end of a run that does not end by itself
 
-    async def _end_when_told(self, job: Job, run: _Run) -> None:
-        if self._stopped:
-            run.ending.set()
-        await run.ending.wait()
-        run.is_being_ended = True
-        with anyio.CancelScope(shield=True):
-            if not run.unhealthy:
-                with self._interruptible(by_stop=False):
-                    await self._dependents_ended()
-                run.watching.cancel()  # that it stops answering is no news from now on
-                self._step(Step.STOP)
-            if self._killed:
-                job.kill()
-            await self._end(job)
+    async def _end_run(self, job: Job, run: _Run) -> None:
+        """It has been told to end: when it is its turn."""
+        if not run.unhealthy:
+            with self._interruptible(by_stop=False):
+                await self._dependents_ended()
+            run.watching.cancel()  # that it stops answering is no news from now on
+            self._step(Step.STOP)
+        if self._killed:
+            job.kill()
+        await self._end(job)
 
     async def _dependents_ended(self) -> None:
         """Wait for all that depend on it, also by way of others that completed long ago."""
@@ -459,24 +461,33 @@ class Service:
 
     async def _end(self, job: Job) -> None:
         """Stop it, and say what takes long or is left."""
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._say_still_waiting, job)
-            with anyio.CancelScope(shield=True):
-                left = await job.stop()
-            group.cancel_scope.cancel()
+        with self._saying_still_waiting(job), anyio.CancelScope(shield=True):
+            left = await job.stop()
         self._last = None
         if job.stop_problem:
             self._tell(ShutdownFailed(self.spec.name, job.stop_problem, self.attempt))
         if left:
             self._tell(JobNotEnded(self.spec.name, left, self.attempt))
 
-    async def _say_still_waiting(self, job: Job) -> None:
-        began_s = anyio.current_time()
-        while True:
-            with anyio.move_on_after(STILL_WAITING_S):
-                await anyio.Event().wait()
+    @contextmanager
+    def _saying_still_waiting(self, job: Job) -> Iterator[None]:
+        loop, began_s = self._house.loop, anyio.current_time()
+        timer: Timer
+
+        def again() -> Timer:
+            return loop.call_later(STILL_WAITING_S, say)
+
+        def say() -> None:
+            nonlocal timer
             waited_s = anyio.current_time() - began_s
             self._tell(StillWaiting(self.spec.name, job.pid, waited_s, self.spec.shutdown.timeout_seconds, self.attempt))
+            timer = again()
+
+        timer = again()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     # Its health
 
@@ -507,7 +518,7 @@ class Service:
             run.unhealthy = reason
             self._tell(JobUnhealthy(name, reason, attempt))
             self._step(Step.UNREADY)
-            run.ending.set()
+            run.listening.cancel()
 
         return self._house.scene.make_health(
             self._house.loop,

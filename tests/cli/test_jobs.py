@@ -669,7 +669,7 @@ def test_as_init_it_reaps_orphans_and_its_status_says_by_what_it_was_stopped(job
     [jobs.j]
     command = '''for i in 1 2 3; do (sh orphan &); done; while test "$(cat pids | wc -l)" != 3; do :; done; {gone}; echo all; kill -TERM 1; sleep 1000'''
     """)
-    words = ["unshare", "--pid", "--fork", "--mount-proc", *jobs.words()]
+    words = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", *jobs.words()]
     done = split(subprocess.run(words, cwd=tmp_path, capture_output=True, timeout=30))
     assert done.stdout.splitlines()[-1] == b"j | all"
     assert done.returncode == 128 + signal.SIGTERM

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dtee_async.config.jobsfile import MAX_REPLICAS, load
+from dtee_async.config.variables import expand
+from dtee_async.config.wrong import WrongError
 from dtee_async.core.policy import Condition, Probe, TcpCheck
 from dtee_async.errors import ConfigError
-from dtee_async.supervisor.jobsfile import MAX_REPLICAS, load
-from dtee_async.supervisor.variables import expand
-from dtee_async.supervisor.wrong import WrongError
 
 WEB = '[jobs.web]\ncommand = "true"\n'
 DB = '[jobs.db]\ncommand = "true"\n'

@@ -13,11 +13,11 @@ import tomllib
 import fastjsonschema
 import pytest
 
+from dtee_async.config.jobsfile import JobsFile, load
+from dtee_async.config.schema import schema
+from dtee_async.config.tables import AvailabilityTable, HttpGet, JobsTable, JobTable, ProbeTable, ShutdownTable
+from dtee_async.config.wrong import key
 from dtee_async.errors import ConfigError
-from dtee_async.supervisor.jobsfile import JobsFile, load
-from dtee_async.supervisor.schema import schema
-from dtee_async.supervisor.tables import AvailabilityTable, HttpGet, JobsTable, JobTable, ProbeTable, ShutdownTable
-from dtee_async.supervisor.wrong import key
 
 MUTATIONS = int(os.environ.get("MUTATIONS", "2000"))
 ACCEPT = fastjsonschema.compile(schema(), use_default=False)

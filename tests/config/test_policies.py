@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from dtee_async.config.jobsfile import load
 from dtee_async.core.policy import (
     AVAILABILITY,
     HEALTH,
@@ -22,7 +23,6 @@ from dtee_async.core.policy import (
     TcpCheck,
 )
 from dtee_async.errors import ConfigError
-from dtee_async.supervisor.jobsfile import load
 
 WEB = '[jobs.web]\ncommand = "true"\n'
 OTHERS = '[jobs.db]\ncommand = "true"\nready_log_line = "up"\nsd_notify = true\n[jobs.cache]\ncommand = "true"\n'

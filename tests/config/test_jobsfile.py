@@ -12,13 +12,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from dtee_async.config.jobsfile import load_jobs
+from dtee_async.config.tables import JobTable
 from dtee_async.core.capture import CaptureSpec
 from dtee_async.core.outputs import OUTPUT_KEYS, OutputFile
 from dtee_async.core.spec import JobSpec
 from dtee_async.core.write import Stream
 from dtee_async.errors import ConfigError
-from dtee_async.supervisor.jobsfile import load_jobs
-from dtee_async.supervisor.tables import JobTable
 
 WEB = '[jobs.web]\ncommand = "true"\n'
 DB_TABLE = '[jobs.db]\ncommand = "true"\n'

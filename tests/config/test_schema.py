@@ -10,10 +10,10 @@ from pathlib import Path
 import fastjsonschema
 import pytest
 
+from dtee_async.config.schema import schema
+from dtee_async.config.tables import JobsTable, JobTable
 from dtee_async.core.capture import MODES
 from dtee_async.core.policy import Condition, Restart
-from dtee_async.supervisor.schema import schema
-from dtee_async.supervisor.tables import JobsTable, JobTable
 
 ROOT = Path(__file__).parent.parent.parent
 ACCEPT = fastjsonschema.compile(schema(), use_default=False)

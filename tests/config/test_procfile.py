@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dtee_async.config.jobsfile import JobsFile
+from dtee_async.config.procfile import load_procfile
 from dtee_async.core.policy import Availability
 from dtee_async.core.spec import JobSpec
 from dtee_async.errors import ConfigError
-from dtee_async.supervisor.jobsfile import JobsFile
-from dtee_async.supervisor.procfile import load_procfile
 
 
 @pytest.fixture

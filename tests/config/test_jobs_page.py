@@ -6,8 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from dtee_async.config import tables
 from dtee_async.core.policy import FOREVER, Condition, Restart
-from dtee_async.supervisor import tables
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "jobs.md").read_text()
 

@@ -1,0 +1,1 @@
+"""Jobs files and Procfiles: from text to JobSpecs."""
