@@ -8,15 +8,22 @@ from .version import __version__ as __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .api import run as run
+    from .api.jobs import RunningJob as RunningJob
+    from .api.jobs import open_job as open_job
+    from .api.jobs import run as run
+    from .api.jobs import run_sync as run_sync
+    from .api.stdin import StdinPipe as StdinPipe
     from .core.exit import Exit as Exit
     from .core.result import Captured as Captured
     from .core.result import Result as Result
+    from .core.spec import JobSpec as JobSpec
+    from .core.textlines import Line as Line
     from .core.write import Stream as Stream
     from .core.write import Write as Write
     from .errors import CaptureError as CaptureError
     from .errors import CommandFailedError as CommandFailedError
     from .errors import CommandNotFoundError as CommandNotFoundError
+    from .errors import CommandTimeoutError as CommandTimeoutError
     from .errors import ConfigError as ConfigError
     from .errors import DteeError as DteeError
     from .errors import LoopError as LoopError
@@ -25,7 +32,13 @@ if TYPE_CHECKING:
     from .errors import UnknownExitStatusError as UnknownExitStatusError
 
 _HOME = {
-    "run": ".api",
+    "RunningJob": ".api.jobs",
+    "open_job": ".api.jobs",
+    "run": ".api.jobs",
+    "run_sync": ".api.jobs",
+    "StdinPipe": ".api.stdin",
+    "JobSpec": ".core.spec",
+    "Line": ".core.textlines",
     "Exit": ".core.exit",
     "Captured": ".core.result",
     "Result": ".core.result",
@@ -33,6 +46,7 @@ _HOME = {
     "Write": ".core.write",
     "CaptureError": ".errors",
     "CommandFailedError": ".errors",
+    "CommandTimeoutError": ".errors",
     "CommandNotFoundError": ".errors",
     "ConfigError": ".errors",
     "DteeError": ".errors",

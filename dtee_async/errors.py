@@ -39,6 +39,15 @@ class LoopError(DteeError, RuntimeError):
     """No event loop that dtee_async can use is running here."""
 
 
+class CommandTimeoutError(DteeError, TimeoutError):
+    """The command took longer than ``timeout_s``, and was ended; ``result`` has what it wrote until then."""
+
+    def __init__(self, result: Result, timeout_s: float) -> None:
+        self.result = result
+        self.timeout_s = timeout_s
+        super().__init__(f"{result.command}: not done in {timeout_s:g} s")
+
+
 class CommandFailedError(DteeError):
     """The command ended with a non-zero status or by a signal, and ``check=True`` was asked for."""
 

@@ -70,6 +70,7 @@ class Result(NamedTuple):
     ``mode`` is the capture mode, ``reason`` why it is this one, where that is not evident. ``exact``
     says whether the order across the two streams is the order of the writes; ``lossless``, whether
     all that was written is in here as far as is known.
+    ``dropped_bytes``: how much was written and is not in here, because it was more than was to be kept.
     ``writers_left``: some process that the command left behind still held its stdout or stderr, and
     what it wrote later is not in here.
     """
@@ -84,6 +85,12 @@ class Result(NamedTuple):
     writers_left: bool
     started: datetime
     duration_s: float
+    dropped_bytes: int = 0
+
+    @property
+    def truncated(self) -> bool:
+        """Whether more was written than is in here, as was asked for."""
+        return self.dropped_bytes > 0
 
     @property
     def returncode(self) -> int:

@@ -105,7 +105,8 @@ class Command:
         )
         self._started_s = time.monotonic()
         self._child: Child = self._transport.launch(partial(spawn, plan))
-        self._reading.resume_reading()
+        if not self._capture.blocked:  # an output may not want anything yet
+            self._reading.resume_reading()
         self._loop.add_reader(self._child.exit_fd, self._exited)
         return self._child.pid
 

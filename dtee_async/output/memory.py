@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING
+from collections import deque
+from itertools import chain
+from typing import TYPE_CHECKING, Literal
 
 from ..core.exit import Exit
 from ..core.result import Captured
@@ -45,7 +47,72 @@ class MemoryOutput:
     def close(self) -> int:
         return 0
 
+    @property
+    def dropped_bytes(self) -> int:
+        """Nothing is dropped."""
+        return 0
+
     def captured(self) -> Captured:
         """Everything so far. Call it once, at the end: it takes the data along."""
         chunks, self._chunks = self._chunks, []
         return Captured(b"".join(chunks), self._lengths, bytes(self._streams), self._times_ns, self._pids, bytes(self._wholes))
+
+
+class BoundedMemory:
+    """Keeps the first or the last so many bytes, whole writes but for the one at the border; the rest is counted."""
+
+    name = "memory"
+    wants_stamps = True
+
+    def __init__(self, limit_bytes: int, keep: Literal["head", "tail"]) -> None:
+        self.dropped_bytes = 0
+        self._limit_bytes = limit_bytes
+        self._keep = keep
+        self._batches: deque[Batch] = deque()
+        self._size_bytes = 0
+
+    def open(self, flow: Flow) -> None:
+        """It is never full."""
+
+    def write(self, batch: Batch) -> None:
+        if self._keep == "head" and self._size_bytes >= self._limit_bytes:
+            self.dropped_bytes += batch.size_bytes
+            return
+        own = batch.detach()
+        own.stamps()
+        self._batches.append(own)
+        self._size_bytes += own.size_bytes
+        while self._keep == "tail" and self._size_bytes - self._batches[0].size_bytes >= self._limit_bytes:
+            size_bytes = self._batches.popleft().size_bytes
+            self._size_bytes -= size_bytes
+            self.dropped_bytes += size_bytes
+
+    def end(self, exit: Exit) -> None:
+        """Nothing is held."""
+
+    def close(self) -> int:
+        return 0
+
+    def captured(self) -> Captured:
+        """What is kept. Call it once, at the end: it takes the data along."""
+        writes = list(chain.from_iterable(self._batches))
+        self._batches.clear()
+        beyond = max(0, self._size_bytes - self._limit_bytes)
+        self.dropped_bytes += beyond
+        at = -1 if self._keep == "head" else 0
+        while beyond and writes:
+            write = writes[at]
+            if len(write.data) <= beyond:
+                beyond -= len(writes.pop(at).data)
+                continue
+            data = write.data[:-beyond] if at else write.data[beyond:]
+            writes[at] = write._replace(data=data, whole=False)
+            beyond = 0
+        return Captured(
+            b"".join(write.data for write in writes),
+            array("I", [len(write.data) for write in writes]),
+            bytes(write.stream for write in writes),
+            array("q", [write.time_ns for write in writes]),
+            array("i", [write.pid for write in writes]),
+            bytes(write.whole for write in writes),
+        )

@@ -25,8 +25,8 @@ _NO_FDS: Mapping[int, int] = {}
 class SpawnPlan(NamedTuple):
     """How to start a command.
 
-    ``stdin``: True gives the child ours, False gives it /dev/null. ``own_session``: the child leads
-    a session and a process group of its own, and inherits none of our fds; else it stays in ours
+    ``stdin``: True gives the child ours, False gives it /dev/null; a number, that fd of ours, which stays
+    ours. ``own_session``: the child leads a session and a process group of its own, and inherits none of our fds; else it stays in ours
     (unless it gets a terminal of its own) and gets whatever inheritable fds we were given ourselves.
     ``privileges``: as whom it runs, None as we do. ``extra_fds``: the child's number -> our fd, which
     stays ours; with ``own_session`` only. ``fd_limit``: whose soft limit of open fds it gets, None for ours. ``kin``: who is told of it.
@@ -36,7 +36,7 @@ class SpawnPlan(NamedTuple):
     working_dir: str | None = None
     environment: Mapping[str, str] | None = None
     own_session: bool = True
-    stdin: bool = False
+    stdin: bool | int = False
     privileges: Privileges | None = None
     extra_fds: Mapping[int, int] = _NO_FDS
     fd_limit: FdLimit | None = None
@@ -89,7 +89,7 @@ def _start(plan: SpawnPlan, fds: ChildFds) -> subprocess.Popen[bytes]:
 
 def _popen(plan: SpawnPlan, argv: list[str], fds: ChildFds, steps: Sequence[str]) -> subprocess.Popen[bytes]:
     settings: dict[str, Any] = {
-        "stdin": fds.stdin if fds.stdin is not None or plan.stdin else subprocess.DEVNULL,
+        "stdin": _stdin(plan, fds),
         "stdout": fds.stdout,
         "stderr": fds.stderr,
         "cwd": plan.working_dir,
@@ -102,6 +102,15 @@ def _popen(plan: SpawnPlan, argv: list[str], fds: ChildFds, steps: Sequence[str]
     from .launch import popen
 
     return popen(argv, steps=steps, extra_fds=plan.extra_fds, close_fds=plan.own_session, **settings)
+
+
+def _stdin(plan: SpawnPlan, fds: ChildFds) -> int | None:
+    """None: ours is inherited."""
+    if fds.stdin is not None:
+        return fds.stdin
+    if isinstance(plan.stdin, bool):
+        return None if plan.stdin else subprocess.DEVNULL
+    return plan.stdin
 
 
 def _spawn_error(error: OSError | ValueError, plan: SpawnPlan) -> SpawnError:

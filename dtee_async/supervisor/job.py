@@ -39,12 +39,14 @@ class Surroundings:
     ``environment`` is added to the job's own. ``extra_fds``: the child's number -> our fd, which stays
     ours. ``census``: then all processes of the job are ended with it, also those that left its
     group; for a process that is a subreaper. ``fd_limit``: whose soft limit of open fds it gets.
+    ``stdin``: False for /dev/null, True for ours, or an fd of ours, which stays ours.
     """
 
     environment: Mapping[str, str] = field(default_factory=dict)
     extra_fds: Mapping[int, int] = field(default_factory=dict)
     census: Census | None = None
     fd_limit: FdLimit | None = None
+    stdin: bool | int = False
 
     @property
     def kin(self) -> Kin | None:
@@ -82,6 +84,7 @@ class Job:
             spec.argv,
             spec.working_dir,
             self._environment(surroundings),
+            stdin=surroundings.stdin,
             privileges=spec.privileges,
             extra_fds=surroundings.extra_fds,
             fd_limit=surroundings.fd_limit,

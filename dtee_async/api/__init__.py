@@ -1,0 +1,1 @@
+"""What async applications call; the names are those of the package root."""

@@ -1,0 +1,290 @@
+"""Owns a command that an async application runs: its start, what is asked of it while it runs, its end and its result."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal, Unpack
+
+import anyio
+
+from ..core.result import Captured, Result
+from ..core.textlines import LINE_BYTES
+from ..errors import CommandFailedError, CommandTimeoutError, OutputError
+from ..output.consumers import Consumers
+from ..output.memory import BoundedMemory, MemoryOutput
+from ..process.group import signal_group
+from ..supervisor.files import open_in_host
+from ..supervisor.job import NOTHING, Job
+from ..supervisor.service import close_all
+from .iterators import Lines, Writes
+from .loops import captures_of_loop, running_loop
+from .specs import Command, Options, make_spec
+from .stdin import Stdin, StdinPipe, one_chunk
+
+if TYPE_CHECKING:
+    from ..core.contracts import Output
+    from ..core.spec import JobSpec
+    from ..engine.command import Outcome
+
+GRACE_S = 10.0
+Keep = Literal["head", "tail"]
+_NOTHING = Captured(b"", (), b"", (), (), b"")
+
+
+class RunningJob:
+    """A command that was started; open_job() makes it.
+
+    ``async for write in job`` and ``job.lines()`` iterate over what it writes from then on; several may do
+    so at once, and the slowest sets the pace. Nothing is read before somebody iterates or waits:
+    a command that has much to say waits for that.
+    """
+
+    def __init__(self, spec: JobSpec, stdin: Stdin, outputs: Sequence[Output], memory: MemoryOutput | BoundedMemory | None) -> None:
+        """Start it. Raises as run()."""
+        loop = running_loop()
+        self.spec = spec
+        self.stdin: StdinPipe | None = None
+        """Where to write its input to, with ``stdin="pipe"``."""
+        self._memory = memory
+        self._consumers = next((output for output in outputs if isinstance(output, Consumers)), None)
+        self._errors: list[OSError] = []
+        self._result: Result | None = None
+        self._feeding: asyncio.Task[None] | None = None
+        everything: list[Output] = [*outputs, *([memory] if memory is not None else ()), *open_in_host(spec.outputs, loop)]
+        pipe = StdinPipe() if isinstance(stdin, bytes | AsyncIterable) or stdin == "pipe" else None
+        surroundings = NOTHING if stdin is None else replace(NOTHING, stdin=_stdin_fd(stdin, pipe))
+        try:
+            self._job = Job(loop, captures_of_loop(), spec, everything, self._report, surroundings=surroundings)
+        except BaseException:
+            close_all(everything)
+            _close(pipe)
+            raise
+        self._started = datetime.now(UTC)
+        try:
+            self._job.start()
+        except BaseException:
+            _close(pipe)
+            raise
+        if pipe is not None:
+            pipe.close_child_fd()
+            if stdin == "pipe":
+                self.stdin = pipe
+            else:
+                chunks = one_chunk(stdin) if isinstance(stdin, bytes) else stdin
+                assert isinstance(chunks, AsyncIterable)
+                self._feeding = loop.create_task(pipe.send_all(chunks))
+
+    def _report(self, output: Output, error: OSError) -> None:
+        self._errors.append(OutputError(error.errno, error.strerror, output.name))
+
+    # What it says
+
+    def __aiter__(self) -> Writes:
+        return self.writes()
+
+    def writes(self) -> Writes:
+        """Iterate over its writes: ``async for write in job``."""
+        return Writes(self._iterable)
+
+    def lines(self, limit_bytes: int = LINE_BYTES) -> Lines:
+        """Iterate over its lines, both streams, each line with its stream. A line above the limit comes in parts."""
+        return Lines(self._iterable, limit_bytes)
+
+    @property
+    def _iterable(self) -> Consumers:
+        if self._consumers is None:
+            raise TypeError("this job keeps everything for its result; iterate over one of open_job()")
+        return self._consumers
+
+    def pause(self) -> None:
+        """Read no more: the command waits in its next write, when the kernel's queue is full."""
+        self._iterable.hold_back(held=True)
+
+    def resume(self) -> None:
+        """Read on."""
+        self._iterable.hold_back(held=False)
+
+    # What is done to it
+
+    @property
+    def pid(self) -> int:
+        """The command's; it leads a process group of that number."""
+        return self._job.pid
+
+    @property
+    def result(self) -> Result | None:
+        """How it ended; None while it has not."""
+        return self._result
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the command and all of its process group, if it has not ended."""
+        if self._result is None:
+            signal_group(self.pid, number)
+
+    async def terminate(self, grace_s: float = GRACE_S) -> Result:
+        """End the whole process group: TERM, ``grace_s`` seconds, KILL; the result. A command that has ended stays as it is."""
+        if self._result is None:
+            with anyio.CancelScope(shield=True):
+                self._begin()
+                await self._job.stop(grace_s)
+        return await self.wait()
+
+    async def kill(self) -> Result:
+        """KILL the whole process group at once; what it wrote before is delivered."""
+        self.send_signal(signal.SIGKILL)
+        return await self.wait()
+
+    async def wait(self) -> Result:
+        """Wait until it has ended, and all outputs have what it wrote. What nobody iterates over is read and counted.
+
+        Raises OutputError, CaptureError, UnknownExitStatusError; what the iterator of its input raised.
+        """
+        if self._result is None:
+            self._begin()
+            outcome = await self._job.wait()
+            if self._result is None:
+                self._result = self._make_result(outcome)
+                await self._end_feeding()
+                for error in (outcome.error, *self._errors):
+                    if error is not None:
+                        raise error
+        return self._result
+
+    def _begin(self) -> None:
+        if self._consumers is not None:
+            self._consumers.begin()
+
+    async def _end_feeding(self) -> None:
+        if self.stdin is not None:
+            self.stdin.close()
+        feeding, self._feeding = self._feeding, None
+        if feeding is not None:
+            feeding.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await feeding
+
+    def _make_result(self, outcome: Outcome) -> Result:
+        job, memory = self._job, self._memory
+        writes = memory.captured() if memory is not None else _NOTHING
+        dropped_bytes = memory.dropped_bytes if memory is not None else 0
+        if memory is None and self._consumers is not None:
+            dropped_bytes = self._consumers.discarded_bytes
+        return Result(
+            self.spec.title,
+            outcome.exit,
+            writes,
+            mode=job.capturing.transport.mode,
+            exact=job.capturing.transport.exact,
+            lossless=job.lossless and outcome.error is None,
+            reason=job.loss or job.capturing.reason,
+            writers_left=outcome.writers_left,
+            started=self._started,
+            duration_s=outcome.duration_s,
+            dropped_bytes=dropped_bytes,
+        )
+
+
+def _stdin_fd(stdin: Stdin, pipe: StdinPipe | None) -> bool | int:
+    if pipe is not None:
+        return pipe.child_fd
+    if stdin == "inherit":
+        return True
+    fileno = getattr(stdin, "fileno", None)
+    if fileno is None:
+        raise TypeError(f'stdin: expected bytes, a file, an async iterator of bytes, "inherit" or "pipe", got {type(stdin).__name__}')
+    return int(fileno())
+
+
+def _close(pipe: StdinPipe | None) -> None:
+    if pipe is not None:
+        pipe.close_child_fd()
+        pipe.close()
+
+
+@asynccontextmanager
+async def open_job(
+    command: Command,
+    *,
+    stdin: Stdin = None,
+    limit_bytes: int = 0,
+    keep: Keep = "tail",
+    grace_s: float = GRACE_S,
+    **options: Unpack[Options],
+) -> AsyncIterator[RunningJob]:
+    """Start a command, and have it as long as the block runs; what it writes is iterated over. See RunningJob, and Options for the rest.
+
+    Leaving the block ends the whole process group (TERM, ``grace_s`` seconds, KILL) if it has not ended: call
+    ``await job.wait()`` in it to let it finish. The result keeps the first or last ``limit_bytes``; by default nothing.
+
+    Raises as run(); an error of the block is raised as it is.
+    """
+    memory = BoundedMemory(limit_bytes, keep) if limit_bytes else None
+    job = RunningJob(make_spec(command, options), stdin, [Consumers()], memory)
+    try:
+        yield job
+    except BaseException:
+        with contextlib.suppress(OSError):  # the error of the block is the one to know
+            await job.terminate(grace_s)
+        raise
+    else:
+        await job.terminate(grace_s)
+
+
+async def run(
+    command: Command,
+    *,
+    stdin: Stdin = None,
+    check: bool = False,
+    timeout_s: float | None = None,
+    limit_bytes: int | None = None,
+    keep: Keep = "head",
+    grace_s: float = GRACE_S,
+    **options: Unpack[Options],
+) -> Result:
+    """Run a command and keep every write it makes, in order; its session is its own. See Options for the rest.
+
+    ``command``: an argument vector, a string for the shell, or a JobSpec. ``limit_bytes``: keep no more than that, the
+    first or the last; the result says how much was dropped. Cancelling, and ``timeout_s``, end the whole process
+    group (TERM, ``grace_s`` seconds, KILL), and the files get all that was captured. The result says
+    which capture mode it was and what that promises.
+
+    Raises ConfigError, OutputError, CaptureError, SpawnError (CommandNotFoundError, which is a
+    FileNotFoundError, when there is no such program), UnknownExitStatusError; with ``check``,
+    CommandFailedError, and after ``timeout_s`` CommandTimeoutError, which carry the result; LoopError outside asyncio and uvloop.
+    """
+    memory = MemoryOutput() if limit_bytes is None else BoundedMemory(limit_bytes, keep)
+    job = RunningJob(make_spec(command, options), stdin, [], memory)
+    result: Result | None = None
+    try:
+        with anyio.move_on_after(timeout_s):
+            result = await job.wait()
+    except BaseException:
+        with contextlib.suppress(OSError):
+            await job.terminate(grace_s)
+        raise
+    if result is None:
+        assert timeout_s is not None
+        raise CommandTimeoutError(await job.terminate(grace_s), timeout_s)
+    if check and result.returncode != 0:
+        raise CommandFailedError(result)
+    return result
+
+
+def run_sync(
+    command: Command,
+    *,
+    stdin: Stdin = None,
+    check: bool = False,
+    timeout_s: float | None = None,
+    limit_bytes: int | None = None,
+    keep: Keep = "head",
+    **options: Unpack[Options],
+) -> Result:
+    """run(), for a script without an event loop. Raises as run(), and RuntimeError where a loop runs already."""
+    return asyncio.run(run(command, stdin=stdin, check=check, timeout_s=timeout_s, limit_bytes=limit_bytes, keep=keep, **options))

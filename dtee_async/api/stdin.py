@@ -1,0 +1,84 @@
+"""Owns what a command is given to read: bytes, a file, a stream of bytes, or a pipe that the caller writes to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterable
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import anyio
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+
+class HasFileno(Protocol):
+    """A file, a socket, anything with an fd."""
+
+    def fileno(self) -> int: ...
+
+
+Stdin = None | bytes | HasFileno | AsyncIterable[bytes] | Literal["inherit", "pipe"]
+"""None: /dev/null, where nothing is read. ``"inherit"``: ours. ``"pipe"``: ``job.stdin``."""
+
+
+class StdinPipe:
+    """The write end of a command's stdin. ``send()`` waits while the command does not read."""
+
+    def __init__(self) -> None:
+        """Raises OSError."""
+        self.child_fd, self._fd = os.pipe()
+        os.set_blocking(self._fd, False)
+
+    async def send(self, data: bytes) -> None:
+        """Write all of it. Raises BrokenResourceError when the command reads no more, ClosedResourceError after aclose()."""
+        rest = memoryview(data)
+        while rest:
+            if self._fd < 0:
+                raise anyio.ClosedResourceError
+            try:
+                rest = rest[os.write(self._fd, rest) :]
+            except BlockingIOError:
+                await anyio.wait_writable(self._fd)
+            except BrokenPipeError as error:
+                raise anyio.BrokenResourceError from error
+        await anyio.lowlevel.checkpoint()
+
+    async def send_all(self, chunks: AsyncIterable[bytes]) -> None:
+        """Write what comes, and close; a command that reads no more ends that without a word."""
+        try:
+            async for chunk in chunks:
+                await self.send(chunk)
+        except anyio.BrokenResourceError:
+            return
+        finally:
+            self.close()
+
+    def close_child_fd(self) -> None:
+        """The command has its own now. May be called twice."""
+        if self.child_fd >= 0:
+            os.close(self.child_fd)
+            self.child_fd = -1
+
+    def close(self) -> None:
+        """The command reads the end of its input. May be called twice."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            anyio.notify_closing(fd)
+            os.close(fd)
+
+    async def aclose(self) -> None:
+        """The command reads the end of its input. May be called twice."""
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+async def one_chunk(data: bytes) -> AsyncIterable[bytes]:
+    """The data, as a stream."""
+    yield data

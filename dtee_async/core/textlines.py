@@ -1,0 +1,68 @@
+"""Owns how the writes of a job become lines for a program: each with its stream, and the time of its first byte."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .write import Stream, Write
+
+LINE_BYTES = 1 << 20
+"""A line is split above this, unless somebody says otherwise."""
+
+
+class Line(NamedTuple):
+    """A line of one stream, without its newline.
+
+    ``time_ns``: when its first byte was written, in ns since the epoch; 0 where that is not known.
+    ``complete`` is False for the end of a stream without a newline, and for each part but the last of
+    a line that was too long: joined, the parts are the line.
+    """
+
+    stream: Stream
+    data: bytes
+    time_ns: int
+    complete: bool
+
+    @property
+    def text(self) -> str:
+        """As UTF-8; a byte that is none becomes a lone surrogate, and ``text.encode("utf-8", "surrogateescape")`` is the data again."""
+        return self.data.decode("utf-8", "surrogateescape")
+
+
+class LineSplitter:
+    """Puts lines together, for each stream by itself; a line comes when it is complete."""
+
+    def __init__(self, limit_bytes: int = LINE_BYTES) -> None:
+        self._limit_bytes = limit_bytes
+        self._held = {stream: bytearray() for stream in Stream}
+        self._times_ns = dict.fromkeys(Stream, 0)
+
+    def feed(self, write: Write) -> list[Line]:
+        """The lines that this write completes."""
+        stream, held = write.stream, self._held[write.stream]
+        *ends, rest = bytes(write.data).split(b"\n")
+        lines: list[Line] = []
+        for end in ends:
+            lines += self._append(stream, end, write.time_ns)
+            lines.append(Line(stream, bytes(held), self._times_ns[stream] if held else write.time_ns, complete=True))
+            held.clear()
+        return lines + self._append(stream, rest, write.time_ns)
+
+    def _append(self, stream: Stream, data: bytes, time_ns: int) -> list[Line]:
+        """Hold it; what is beyond the limit comes as parts of a line."""
+        held = self._held[stream]
+        if data and not held:
+            self._times_ns[stream] = time_ns
+        held += data
+        parts = []
+        while len(held) > self._limit_bytes:
+            parts.append(Line(stream, bytes(held[: self._limit_bytes]), self._times_ns[stream], complete=False))
+            del held[: self._limit_bytes]
+        return parts
+
+    def end(self) -> list[Line]:
+        """What has no newline, the older first."""
+        lines = [Line(stream, bytes(held), self._times_ns[stream], complete=False) for stream, held in self._held.items() if held]
+        for held in self._held.values():
+            held.clear()
+        return sorted(lines, key=lambda line: line.time_ns)

@@ -1,0 +1,123 @@
+"""Owns the hand-over of a job's writes to those who iterate over them: each has what came since it began, and the slowest sets the pace."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..core.batch import Batch
+    from ..core.contracts import Flow
+    from ..core.exit import Exit
+
+HELD_BYTES = 1 << 20
+"""A consumer that has not taken this much holds the job back."""
+
+
+class Consumer:
+    """One who takes batches. ``on_change`` is called when there may be something new."""
+
+    def __init__(self, consumers: Consumers, on_change: Callable[[], None]) -> None:
+        self.on_change = on_change
+        self.held_bytes = 0
+        self._consumers = consumers
+        self._batches: deque[Batch] = deque()
+
+    def put(self, batch: Batch) -> None:
+        self._batches.append(batch)
+        self.held_bytes += batch.size_bytes
+        self.on_change()
+
+    def take(self) -> Batch | None:
+        """The next batch, which is its own; None: there is nothing now."""
+        if not self._batches:
+            return None
+        batch = self._batches.popleft()
+        self.held_bytes -= batch.size_bytes
+        self._consumers.balance()
+        return batch
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether nothing more will come."""
+        return self._consumers.ended and not self._batches
+
+    def detach(self) -> None:
+        """Take no more, and hold nobody back. May be called twice."""
+        self._batches.clear()
+        self.held_bytes = 0
+        self._consumers.detach(self)
+
+
+class Consumers:
+    """An output that nothing is read for before ``begin()``; what nobody takes is counted."""
+
+    name = "consumers"
+    wants_stamps = True
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.discarded_bytes = 0
+        """What came when nobody was there to take it."""
+        self._flow: Flow | None = None
+        self._begun = False
+        self._held_back = False
+        self._consumers: list[Consumer] = []
+
+    def attach(self, on_change: Callable[[], None]) -> Consumer:
+        """One more, for what comes from now on; reading begins with the first."""
+        consumer = Consumer(self, on_change)
+        self._consumers.append(consumer)
+        self.begin()
+        return consumer
+
+    def detach(self, consumer: Consumer) -> None:
+        """It takes no more."""
+        if consumer in self._consumers:
+            self._consumers.remove(consumer)
+            self.balance()
+
+    def begin(self) -> None:
+        """Read, whether anybody takes it or not."""
+        self._begun = True
+        self.balance()
+
+    def hold_back(self, *, held: bool) -> None:
+        """Do not read, until somebody says otherwise."""
+        self._held_back = held
+        self.balance()
+
+    def balance(self) -> None:
+        """Have the job read, or not."""
+        if self._flow is None or self.ended:
+            return
+        if not self._begun or self._held_back or any(consumer.held_bytes >= HELD_BYTES for consumer in self._consumers):
+            self._flow.pause()
+        else:
+            self._flow.resume()
+
+    def open(self, flow: Flow) -> None:
+        self._flow = flow
+        self.balance()
+
+    def write(self, batch: Batch) -> None:
+        if not self._consumers:
+            self.discarded_bytes += batch.size_bytes
+            return
+        own = batch.detach()
+        for consumer in list(self._consumers):
+            consumer.put(own)
+        self.balance()
+
+    def end(self, exit: Exit) -> None:
+        """What consumers hold they can take after the end, too."""
+        self.ended = True
+        if self._flow is not None:
+            self._flow.resume()
+        for consumer in list(self._consumers):
+            consumer.on_change()
+
+    def close(self) -> int:
+        self.ended = True
+        return 0
