@@ -8,6 +8,7 @@ write that is too large for a datagram fails: the command says so itself, on its
 from __future__ import annotations
 
 import os
+import time
 from errno import EMSGSIZE
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,9 @@ NODE = ("node", "nodejs")
 AFTER_OPEN_S = 0.01
 """Between the opening of a program and our look: it is opened first, and runs then. Node needs several times as long to say anything."""
 
+LOOK_AGAIN_S = 1.0
+"""After so long it is looked again whether node is there, and where."""
+
 TAIL_BYTES = 4096
 _TOO_LONG = {b"Message too long", os.strerror(EMSGSIZE).encode()}
 
@@ -40,23 +44,34 @@ class NodeNotice:
         self._watch: ExecWatch | None = None
         self._wanted: dict[int, Callable[[str], None]] = {}
         self._looking = False
+        self._looked_s: dict[str | None, float] = {}
+        """For each PATH, when node was last looked for there."""
 
     def add(self, loop: Loop, sockets: Collection[int], environment: Mapping[str, str] | None, tell: Callable[[str], None]) -> None:
         """Watch these sockets, by inode; ``tell`` is called with what was seen. ``environment``: where PATH is."""
-        paths = [path for name in NODE if (path := find_program(name, environment, None))]
-        if not paths:
-            return
+        self._look_for_node(environment)
         if self._watch is None:
+            return
+        if not self._wanted:
+            self._watch.forget_events()
+            loop.add_reader(self._watch.fd, self._opened, loop)
+        self._wanted |= dict.fromkeys(sockets, tell)
+
+    def _look_for_node(self, environment: Mapping[str, str] | None) -> None:
+        """Watch the node that a command would find; not for each of many that are started at once."""
+        search, now_s = (os.environ if environment is None else environment).get("PATH"), time.monotonic()
+        if now_s - self._looked_s.get(search, -LOOK_AGAIN_S) < LOOK_AGAIN_S:
+            return
+        self._looked_s[search] = now_s
+        paths = [path for name in NODE if (path := find_program(name, environment, None))]
+        if paths and self._watch is None:
             try:
                 self._watch = ExecWatch()
             except OSError:  # fs.inotify.max_user_instances: nothing can be noticed then
                 return
         for path in paths:
+            assert self._watch is not None
             self._watch.add(path)
-        if not self._wanted:
-            self._watch.forget_events()
-            loop.add_reader(self._watch.fd, self._opened, loop)
-        self._wanted |= dict.fromkeys(sockets, tell)
 
     def remove(self, loop: Loop, sockets: Collection[int]) -> None:
         """They are closed. Without any, nothing is watched, and no fd is held that was not to be kept."""
@@ -66,6 +81,7 @@ class NodeNotice:
             loop.remove_reader(self._watch.fd)
             if not self._keep:
                 self._watch = None
+                self._looked_s.clear()
 
     def _opened(self, loop: Loop) -> None:
         assert self._watch is not None
