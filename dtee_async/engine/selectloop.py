@@ -77,6 +77,9 @@ class SelectLoop:
     def _events(self, fd: int) -> int:
         return (select.POLLIN if fd in self._readers else 0) | (select.POLLOUT if fd in self._writers else 0)
 
+    def time(self) -> float:
+        return time.monotonic()
+
     def call_later(self, delay: float, callback: Callable[..., object], /, *args: object) -> _Timer:
         timer = _Timer(lambda: callback(*args))
         heapq.heappush(self._timers, (time.monotonic() + delay, next(self._serial), timer))

@@ -225,7 +225,7 @@ class HealthWatch:
     # What it answers
 
     async def _probe(self) -> None:
-        begun_s = anyio.current_time()
+        begun_s = self._loop.time()
         probers = {sign: Prober(probe, check, begun_s) for sign, (probe, check) in self._probes.items()}
         if startup := probers.pop(Sign.STARTUP, None):
             verdict = await startup.wait_change()

@@ -186,11 +186,11 @@ class Job:
         if self._processes is None:
             return []
         grace_s = self.spec.shutdown.timeout_seconds if grace_s is None else grace_s
-        deadline_s = anyio.current_time() + grace_s
+        deadline_s = self._loop.time() + grace_s
         if not self._killed:
             await self._ask(self._processes, grace_s)
         left = await self._processes.end()
-        deliver_s = min(grace_s / 2, deadline_s - anyio.current_time())
+        deliver_s = min(grace_s / 2, deadline_s - self._loop.time())
         with anyio.move_on_after(max(deliver_s, AFTER_KILL_S)):
             await self._done.wait()
             return left

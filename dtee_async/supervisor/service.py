@@ -114,17 +114,35 @@ class Tally:
         self.status = exit.status
 
 
+class Bell:
+    """Wakes all who wait at the moment. It can be rung from a callback of the loop, where an anyio.Event cannot even be made."""
+
+    def __init__(self) -> None:
+        self._waiting: list[anyio.Event] = []
+
+    async def wait(self) -> None:
+        """Until it is rung."""
+        event = anyio.Event()
+        self._waiting.append(event)
+        await event.wait()
+
+    def ring(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for event in waiting:
+            event.set()
+
+
 class _Run:
     """One run of the command."""
 
-    def __init__(self) -> None:
+    def __init__(self, now_s: float) -> None:
         self.listening = anyio.CancelScope()
         """Around the wait for its end; cancelled when it is to end: the service is stopped, or it is not healthy."""
         self.unhealthy = ""
         """Why it is not."""
         self.watching = anyio.CancelScope()
         """Around what asks for its health."""
-        self.started_s = anyio.current_time()
+        self.started_s = now_s
 
 
 class Service:
@@ -145,7 +163,8 @@ class Service:
         self._restarts = Restarts(spec.availability, house.scene.random)
         self._job: Job | None = None
         self._last: Job | None = None
-        self._changed = anyio.Event()
+        self.changed = Bell()
+        """Rung when it has reached something, and when something that it depends on has."""
         self._waiting: anyio.CancelScope | None = None
         self._run: _Run | None = None
         self._was_started = False
@@ -178,7 +197,7 @@ class Service:
     async def ended(self) -> None:
         """Wait until nothing more happens to it."""
         while not self.state.final:
-            await self._changed.wait()
+            await self.changed.wait()
 
     def resize(self, rows: int, columns: int) -> None:
         """Our window has another size."""
@@ -270,7 +289,7 @@ class Service:
                     return f"{other.spec.name} is {other.state}, and {condition} is needed of it"
             if all(reached):
                 break
-            await self._changed.wait()
+            await self.changed.wait()
         return ""
 
     def _skip(self, reason: str) -> None:
@@ -288,8 +307,7 @@ class Service:
 
     def _notify(self) -> None:
         for service in (self, *self.before):
-            changed, service._changed = service._changed, anyio.Event()  # noqa: SLF001 - one of us
-            changed.set()
+            service.changed.ring()
 
     def _tell(self, event: Event) -> None:
         self._house.tell(event)
@@ -298,7 +316,7 @@ class Service:
 
     async def _one_more(self) -> bool:
         """Run the command; whether it is to be run again."""
-        run = self._run = _Run()
+        run = self._run = _Run(self._house.loop.time())
         self.attempt += 1
         self._step(Step.LAUNCH)
         self._restarts.started(run.started_s)
@@ -306,7 +324,7 @@ class Service:
         if self._stopped:
             self._has_stopped(status)
             return False
-        following = self._restarts.ended(anyio.current_time(), succeeded=status == 0)
+        following = self._restarts.ended(self._house.loop.time(), succeeded=status == 0)
         if following.delay_s is None:
             if following.given_up:
                 self._tell(JobGivenUp(self.spec.name, following.reason, self.attempt))
@@ -471,7 +489,7 @@ class Service:
 
     @contextmanager
     def _saying_still_waiting(self, job: Job) -> Iterator[None]:
-        loop, began_s = self._house.loop, anyio.current_time()
+        loop, began_s = self._house.loop, self._house.loop.time()
         timer: Timer
 
         def again() -> Timer:
@@ -479,7 +497,7 @@ class Service:
 
         def say() -> None:
             nonlocal timer
-            waited_s = anyio.current_time() - began_s
+            waited_s = loop.time() - began_s
             self._tell(StillWaiting(self.spec.name, job.pid, waited_s, self.spec.shutdown.timeout_seconds, self.attempt))
             timer = again()
 
@@ -500,7 +518,7 @@ class Service:
 
         def ready() -> None:
             if self.state is not State.TERMINATING:
-                self._tell(JobReady(name, anyio.current_time() - run.started_s, attempt))
+                self._tell(JobReady(name, self._house.loop.time() - run.started_s, attempt))
                 self._step(Step.READY)
 
         def log_ready() -> None:

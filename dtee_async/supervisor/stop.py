@@ -51,14 +51,14 @@ class Census:
         return coming.look
 
     def _take(self) -> None:
-        coming, started_s = self._coming, anyio.current_time()
+        coming, started_s = self._coming, self.loop.time()
         assert coming is not None
         try:
             coming.look = self.family.look()
         except OSError:  # no fd is left for it: once more, when somebody may have closed one
             self.loop.call_later(LOOK_S, self._take)
             return
-        self._pause_s = anyio.current_time() - started_s
+        self._pause_s = self.loop.time() - started_s
         self._coming = None
         coming.taken.set()
 

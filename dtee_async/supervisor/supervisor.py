@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -14,7 +16,10 @@ from .service import REAL, House, Outlets, Scene, Service
 from .stop import end_strays
 
 if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
     from ..core.contracts import Loop
+    from ..core.policy import Condition
     from ..core.spec import JobSpec
     from ..engine.captures import Captures
 
@@ -36,43 +41,101 @@ class Supervisor:
         scene: Scene = REAL,
     ) -> None:
         """``max_parallel``: how many jobs run at once; 0: all. Raises ConfigError for dependencies that cannot be."""
-        check_dependencies([spec for spec, _ in jobs])
         self.status = 0
         """0 when all succeeded, else the status of the job that failed first in time, or of that which ended the run."""
         self.stopped_by: int | None = None
         """The signal that stopped the run."""
         self.deadline_s = 0.0
         """Until when our own output may go on after a stop, on the loop's clock: a stuck terminal must not use up the grace period."""
+        self._loop = loop
         self._tell = on_event
         self._census = surroundings.census
         self._decided = False
         self._stopping = anyio.Event()
+        self._closing = anyio.Event()
         self._killing = False
-        slots = anyio.Semaphore(max_parallel or len(jobs))
-        house = House(loop, captures, on_event, self._fail, self._end_run, slots, surroundings, scene)
-        self.services = [Service(spec, outlets, house) for spec, outlets in jobs]
-        self._connect()
+        self._group: TaskGroup | None = None
+        slots = anyio.Semaphore(max_parallel or sys.maxsize)
+        self._house = House(loop, captures, on_event, self._fail, self._end_run, slots, surroundings, scene)
+        self._by_name: dict[str, Service] = {}
+        self.services: list[Service] = []
+        self.add(jobs)
 
-    def _connect(self) -> None:
-        by_name = {service.spec.name: service for service in self.services}
-        for service in self.services:
-            for name, condition in service.spec.depends_on.items():
-                service.after.append((by_name[name], condition))
-                by_name[name].before.append(service)
+    def add(self, jobs: Sequence[tuple[JobSpec, Outlets]]) -> list[Service]:
+        """More jobs, before or while it runs, each with a name of its own; they may depend on all that are there.
 
-    async def run(self) -> int:
-        """Run all jobs until every one has ended; the exit status of the run. Cancelled, it ends them first."""
+        Raises ConfigError for dependencies that cannot be, RuntimeError when it is closed; then none was added, nor its outlets taken over.
+        """
+        if self.closed:
+            raise RuntimeError("the jobs of this run are being stopped, or have ended: nothing more can be started in it")
+        self._check([spec for spec, _ in jobs])
+        services = [Service(spec, outlets, self._house) for spec, outlets in jobs]
+        self.services += services
+        self._by_name |= {service.spec.name: service for service in services}
+        for service in services:
+            self._connect(service)
+        if self._group is not None:
+            for service in services:
+                self._group.start_soon(service.run)
+        return services
+
+    def _check(self, specs: Sequence[JobSpec]) -> None:
+        """What is there was checked when it came, and depends on nobody who is new."""
+        known = [replace(service.spec, depends_on={}) for service in self.services] if any(spec.depends_on for spec in specs) else []
+        check_dependencies([*known, *specs])
+
+    def _connect(self, service: Service) -> None:
+        for name, condition in service.spec.depends_on.items():
+            other = self._by_name[name]
+            service.after.append((other, condition))
+            other.before.append(service)
+
+    async def run(self, *, stay_open: bool = False) -> int:
+        """Run all jobs until every one has ended; the exit status of the run. Cancelled, it ends them first.
+
+        ``stay_open``: and until close() or a stop; more may be added until then.
+        """
         try:
             async with anyio.create_task_group() as group:
                 for service in self.services:
                     group.start_soon(service.run)
+                self._group = group
+                if stay_open:
+                    await self._closing.wait()
         except BaseException:
             self._stopping.set()
             raise
         finally:
+            self._closing.set()
             if self._stopping.is_set():
                 await self._sweep()
         return self.status
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be added any more."""
+        return self._closing.is_set()
+
+    def close(self) -> None:
+        """Nothing more will be added: the run ends with the last job."""
+        self._closing.set()
+
+    async def reaches(self, service: Service, condition: Condition) -> bool:
+        """Wait until the job has reached that; False: it never will."""
+        while (reached := service.has_reached(condition)) is None:
+            await service.changed.wait()
+        return reached
+
+    def stop_job(self, service: Service) -> list[Service]:
+        """End this job, and first all that depend on it; those that are ended. The others go on."""
+        found = dict.fromkeys([service])
+        queue = [service]
+        for each in queue:  # it grows meanwhile
+            queue += [other for other in each.before if other not in found]
+            found |= dict.fromkeys(each.before)
+        for each in found:
+            each.stop()
+        return list(found)
 
     def stop(self, number: int) -> None:
         """End every job, by this signal of ours; those that others depend on last. Called again: KILL at once."""
@@ -85,7 +148,7 @@ class Supervisor:
             self.kill()
         self._stop()
         if now:
-            self.deadline_s = anyio.current_time()
+            self.deadline_s = self._loop.time()
 
     def kill(self) -> None:
         """KILL every job's group at once."""
@@ -107,8 +170,9 @@ class Supervisor:
         if self._stopping.is_set():
             return
         grace_s = max((service.spec.shutdown.timeout_seconds for service in self.services if service.state.alive), default=0.0)
-        self.deadline_s = anyio.current_time() + grace_s * LAST_WORDS
+        self.deadline_s = self._loop.time() + grace_s * LAST_WORDS
         self._stopping.set()
+        self._closing.set()
         for service in self.services:
             service.stop()
 

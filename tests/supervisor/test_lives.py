@@ -185,7 +185,7 @@ class World:
     def tell(self, event):
         if isinstance(event, JobRestarting):
             assert self.stopped_s is None or self.service(event.job).state is State.RESTARTING
-        self.events.append((anyio.current_time(), event))
+        self.events.append((asyncio.get_running_loop().time(), event))
         count = sum(isinstance(each, type(event)) for _, each in self.events)
         for when, action in self.script.actions:
             if when == (type(event), count):
@@ -218,14 +218,14 @@ class World:
         service = self.service(name)
         assert service.state is State.LAUNCHING
         assert self.stopped_s is None, "it is started after the stop"
-        assert self.cancelled_s in (None, anyio.current_time())
+        assert self.cancelled_s in (None, asyncio.get_running_loop().time())
         if not self.starts.get(name):
             for other, condition in service.spec.depends_on.items():
                 assert self.holds(other, condition), f"{name} is started before {other} is {condition}"
         assert not self.script.max_parallel or len(self.alive) < self.script.max_parallel
         assert name not in {job.spec.name for job in self.alive | self.left}, "it meets itself, or what it has left"
         starts = self.starts.setdefault(name, [])
-        starts.append(anyio.current_time())
+        starts.append(asyncio.get_running_loop().time())
         attempts = self.script.attempts[name]
         assert service.attempt == len(starts)
         return attempts[len(starts) - 1] if len(starts) <= len(attempts) else ENDLESS
@@ -278,9 +278,9 @@ class FakeHealth:
     async def run(self):
         number = len(self._world.starts[self._spec.name]) - 1
         attempts = self._world.script.attempts[self._spec.name]
-        began_s = anyio.current_time()
+        began_s = asyncio.get_running_loop().time()
         for at_s, what in attempts[number].health if number < len(attempts) else ():
-            with anyio.move_on_after(began_s + at_s - anyio.current_time()):
+            with anyio.move_on_after(began_s + at_s - asyncio.get_running_loop().time()):
                 await anyio.Event().wait()
             self._say(what)
             if what == "failed":
@@ -330,7 +330,7 @@ class FakeJob:
         if self._attempt.trouble == "spawn":
             self._close()
             raise SpawnError(11, "Resource temporarily unavailable", "true")
-        self._started_s = anyio.current_time()
+        self._started_s = asyncio.get_running_loop().time()
         self.pid = NO_PID + len(self._world.events)
         self._world.alive.add(self)
         if self._attempt.exits_s is not None:
@@ -347,7 +347,7 @@ class FakeJob:
         if self._ended.is_set():
             return
         self._exit = exit
-        self._duration_s = anyio.current_time() - self._started_s
+        self._duration_s = asyncio.get_running_loop().time() - self._started_s
         self._world.alive.remove(self)
         if self._attempt.leaves and not self._killed:
             self._world.left.add(self)
@@ -410,7 +410,7 @@ async def _play(world):
     scope = anyio.CancelScope()
 
     def act(action):
-        now_s = anyio.current_time()
+        now_s = asyncio.get_running_loop().time()
         match action:
             case "cancel":
                 world.cancelled_s = now_s if world.cancelled_s is None else world.cancelled_s
@@ -427,7 +427,7 @@ async def _play(world):
     told_end = supervisor._end_run
 
     def end_run(job, status):
-        world.stopped_s = anyio.current_time() if world.stopped_s is None else world.stopped_s
+        world.stopped_s = asyncio.get_running_loop().time() if world.stopped_s is None else world.stopped_s
         told_end(job, status)
 
     for service in supervisor.services:
@@ -436,14 +436,14 @@ async def _play(world):
     timers = [loop.call_later(when, act, action) for when, action in actions if isinstance(when, float)]
     with scope:
         await supervisor.run()
-    world.ended_s = anyio.current_time()
+    world.ended_s = asyncio.get_running_loop().time()
     for timer in timers:
         timer.cancel()
 
 
 def stays_pending(world):
     """Whoever has not been started waits for something that is not there, or for a slot. (What came this very moment is not seen yet.)"""
-    now_s = anyio.current_time()
+    now_s = asyncio.get_running_loop().time()
     if world.cancelled_s is not None or now_s == 0 or any(at_s == now_s for at_s, _ in world.events):
         return
     services = world.supervisor.services

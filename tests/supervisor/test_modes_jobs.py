@@ -25,6 +25,19 @@ BIN = Path(sys.executable).parent
 BOUND_S = 20.0
 
 
+class Outlet:
+    """One output for a job that runs once."""
+
+    def __init__(self, output):
+        self.output = output
+
+    def open(self):
+        return [self.output]
+
+    def close(self):
+        pass
+
+
 class Run:
     """Jobs in this process, each with a recording output, and their events."""
 
@@ -32,7 +45,7 @@ class Run:
         self.outputs = {spec.name: RecordingOutput() for spec in specs}
         self.events = []
         self.captures = Captures()
-        jobs = [(spec, [self.outputs[spec.name]]) for spec in specs]
+        jobs = [(spec, Outlet(self.outputs[spec.name])) for spec in specs]
         self.supervisor = Supervisor(asyncio.get_running_loop(), self.captures, jobs, self.events.append)
 
     async def end(self):

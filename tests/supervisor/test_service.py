@@ -841,3 +841,17 @@ async def test_a_job_that_the_run_is_to_end_with_ends_it_when_it_is_skipped_too(
     stack = Stack({"broken": job("exit 3"), "server": job(SLEEP), "smoke": smoke})
     assert await stack.run() == 69
     assert stack.states == {"broken": "Failed", "server": "Completed", "smoke": "Skipped"}
+
+
+async def test_the_shutdown_command_is_not_run_for_a_job_that_has_ended(tmp_path):
+    shutdown = Shutdown(command=f"echo x >>{tmp_path}/asked")
+    stack = Stack({"web": job("exit 3", availability=again(max_restarts=2), shutdown=shutdown)})
+    assert await stack.run() == 3
+    assert len(stack.of(JobExited)) == 3
+    assert not (tmp_path / "asked").exists()
+
+
+async def test_a_job_that_is_always_wanted_and_was_restarted_too_often_is_given_up_though_it_succeeds():
+    stack = Stack({"web": job("true", availability=again(Restart.ALWAYS, max_restarts=2))})
+    assert await stack.run() == 0
+    assert [event.reason for event in stack.of(JobGivenUp)] == ["2 restarts in a row"]
