@@ -3,7 +3,9 @@
 VENV = .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
-TESTABLE = $(VENV)/.testable
+TESTABLE = $(VENV)/.group-test
+BENCHABLE = $(VENV)/.group-bench
+DOCUMENTABLE = $(VENV)/.group-docs
 
 # Which Python to make a new environment with: `make PYTHON=python3.13 demo`
 PYTHON =
@@ -16,7 +18,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check --no-input install --quie
 # They start make too, which must not think that it was called by this one.
 RUN = env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL PATH="$(abspath $(BIN)):$$PATH:/usr/sbin:/sbin"
 
-.PHONY: help demo test bench bench-tee soak format lint type share clean system
+.PHONY: help demo test bench bench-tee soak docs format lint type share clean system
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -25,14 +27,14 @@ help: ## this list
 demo: $(INSTALLED) ## make the environment if need be, and show what dtee-async does (some seconds)
 	@scripts/demo $(BIN)
 
-test: system $(TESTABLE) ## everything that has to hold: formatting, lint, types, tests
+test: system $(TESTABLE) $(DOCUMENTABLE) ## everything that has to hold: formatting, lint, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(RUN) pytest --ignore=tests/soak $(ARGS)
 	@scripts/as-nobody $(BIN)
 
-bench: system $(TESTABLE) ## the benchmarks
+bench: system $(TESTABLE) $(BENCHABLE) ## the benchmarks
 	$(RUN) python -m benchmarks $(ARGS)
 
 bench-tee: $(TESTABLE) ## duplicate() and tee of coreutils (ARGS=--quick: 256 MiB instead of 4 GiB)
@@ -40,6 +42,10 @@ bench-tee: $(TESTABLE) ## duplicate() and tee of coreutils (ARGS=--quick: 256 Mi
 
 soak: system $(TESTABLE) ## the tests that take long, in their order
 	$(RUN) pytest tests/soak -p no:randomly $(ARGS)
+
+docs: $(DOCUMENTABLE) ## the documentation site, in .cache/site
+	$(BIN)/python scripts/docs.py
+	$(BIN)/mkdocs build --strict
 
 format: $(TESTABLE) ## format the code, and mend what ruff can mend
 	$(BIN)/ruff format .
@@ -57,7 +63,7 @@ share: $(TESTABLE) ## the manual pages, completions and message catalogues, from
 	$(BIN)/python scripts/lifecycle.py
 
 clean: ## remove the environment, the caches and what the examples wrote
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) dist .cache/site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find examples/out -type f ! -name .gitignore -delete
 
@@ -75,9 +81,9 @@ $(INSTALLED): pyproject.toml
 	@$(PIP) --editable .
 	@touch $@
 
-# pip knows --group only since 25.1, and an environment has the pip of its Python.
-$(TESTABLE): $(INSTALLED)
-	@echo 'installing what the tests need into $(VENV)'
-	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["test"], sep="\n")' >$(VENV)/test.txt
-	@$(PIP) --requirement $(VENV)/test.txt
+# What a group of pyproject.toml names. pip knows --group only since 25.1, and an environment has the pip of its Python.
+$(VENV)/.group-%: $(INSTALLED)
+	@echo 'installing the packages of the group $* into $(VENV)'
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["$*"], sep="\n")' >$(VENV)/$*.txt
+	@$(PIP) --requirement $(VENV)/$*.txt
 	@touch $@

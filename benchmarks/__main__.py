@@ -14,7 +14,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) 
 from benchmarks.common import Bench, WrongOutputError
 from benchmarks.report import Report, machine, save, table
 
-NAMES = ("write_cost", "turnstile", "naive", "many_jobs", "startup", "memory", "spawn", "thousand", "crowd")
+NAMES = ("write_cost", "turnstile", "naive", "many_jobs", "startup", "memory", "spawn", "thousand", "crowd", "library")
 
 
 def main() -> int:

@@ -13,7 +13,24 @@ if TYPE_CHECKING:
     from .api.jobs import run as run
     from .api.jobs import run_sync as run_sync
     from .api.stdin import StdinPipe as StdinPipe
+    from .api.supervising import EventsLost as EventsLost
+    from .api.supervising import JobResult as JobResult
+    from .api.supervising import SupervisedJob as SupervisedJob
+    from .api.supervising import Supervisor as Supervisor
+    from .core.capture import CaptureSpec as CaptureSpec
     from .core.exit import Exit as Exit
+    from .core.lifecycle import State as State
+    from .core.outputs import OutputFile as OutputFile
+    from .core.policy import Availability as Availability
+    from .core.policy import Condition as Condition
+    from .core.policy import ExecCheck as ExecCheck
+    from .core.policy import Health as Health
+    from .core.policy import HttpCheck as HttpCheck
+    from .core.policy import Privileges as Privileges
+    from .core.policy import Probe as Probe
+    from .core.policy import Restart as Restart
+    from .core.policy import Shutdown as Shutdown
+    from .core.policy import TcpCheck as TcpCheck
     from .core.result import Captured as Captured
     from .core.result import Result as Result
     from .core.spec import JobSpec as JobSpec
@@ -30,6 +47,26 @@ if TYPE_CHECKING:
     from .errors import OutputError as OutputError
     from .errors import SpawnError as SpawnError
     from .errors import UnknownExitStatusError as UnknownExitStatusError
+    from .supervisor.events import CaptureFailed as CaptureFailed
+    from .supervisor.events import JobExited as JobExited
+    from .supervisor.events import JobFailedToStart as JobFailedToStart
+    from .supervisor.events import JobGivenUp as JobGivenUp
+    from .supervisor.events import JobLeftRunning as JobLeftRunning
+    from .supervisor.events import JobNotEnded as JobNotEnded
+    from .supervisor.events import JobNotReady as JobNotReady
+    from .supervisor.events import JobReady as JobReady
+    from .supervisor.events import JobRestarting as JobRestarting
+    from .supervisor.events import JobSkipped as JobSkipped
+    from .supervisor.events import JobStarted as JobStarted
+    from .supervisor.events import JobStatus as JobStatus
+    from .supervisor.events import JobUnguarded as JobUnguarded
+    from .supervisor.events import JobUnhealthy as JobUnhealthy
+    from .supervisor.events import OutputDropped as OutputDropped
+    from .supervisor.events import OutputFailed as OutputFailed
+    from .supervisor.events import OutputLost as OutputLost
+    from .supervisor.events import ShutdownFailed as ShutdownFailed
+    from .supervisor.events import StillWaiting as StillWaiting
+    from .supervisor.events import Stopping as Stopping
 
 _HOME = {
     "RunningJob": ".api.jobs",
@@ -54,6 +91,43 @@ _HOME = {
     "OutputError": ".errors",
     "SpawnError": ".errors",
     "UnknownExitStatusError": ".errors",
+    "EventsLost": ".api.supervising",
+    "JobResult": ".api.supervising",
+    "SupervisedJob": ".api.supervising",
+    "Supervisor": ".api.supervising",
+    "CaptureSpec": ".core.capture",
+    "State": ".core.lifecycle",
+    "Availability": ".core.policy",
+    "Condition": ".core.policy",
+    "ExecCheck": ".core.policy",
+    "Health": ".core.policy",
+    "HttpCheck": ".core.policy",
+    "Privileges": ".core.policy",
+    "Probe": ".core.policy",
+    "Restart": ".core.policy",
+    "Shutdown": ".core.policy",
+    "TcpCheck": ".core.policy",
+    "OutputFile": ".core.outputs",
+    "CaptureFailed": ".supervisor.events",
+    "JobExited": ".supervisor.events",
+    "JobFailedToStart": ".supervisor.events",
+    "JobGivenUp": ".supervisor.events",
+    "JobLeftRunning": ".supervisor.events",
+    "JobNotEnded": ".supervisor.events",
+    "JobNotReady": ".supervisor.events",
+    "JobReady": ".supervisor.events",
+    "JobRestarting": ".supervisor.events",
+    "JobSkipped": ".supervisor.events",
+    "JobStarted": ".supervisor.events",
+    "JobStatus": ".supervisor.events",
+    "JobUnguarded": ".supervisor.events",
+    "JobUnhealthy": ".supervisor.events",
+    "OutputDropped": ".supervisor.events",
+    "OutputFailed": ".supervisor.events",
+    "OutputLost": ".supervisor.events",
+    "ShutdownFailed": ".supervisor.events",
+    "StillWaiting": ".supervisor.events",
+    "Stopping": ".supervisor.events",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605 - a list of strings, though not a literal

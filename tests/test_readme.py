@@ -142,7 +142,8 @@ def set_up_stack(folder, monkeypatch):
 
 
 STACK = "examples/stack"
-PAGES = ("README.md", "docs/jobs.md", "docs/zerocopy.md")
+NO_EXAMPLES = ("architecture.md", "lifecycle.md")
+PAGES = ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md") if path.name not in NO_EXAMPLES))
 CASES = [pytest.param(case, id=f"{page} line{case.block.number}") for page in PAGES for case in cases(blocks((ROOT / page).read_text()))]
 
 

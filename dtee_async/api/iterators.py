@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import anyio
@@ -20,75 +19,84 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class _News:
-    """What the job's side knows of an iterator: not the iterator, so that one that is left is gone at once."""
+class _Source(Generic[T]):
+    """What an iterator takes from. It does not know the iterator, so that one that is left is gone at once."""
 
-    def __init__(self) -> None:
-        self.event = anyio.Event()
-
-    def tell(self) -> None:
-        self.event.set()
-
-
-class _Iterator(ABC, Generic[T]):
-    def __init__(self, consumers: Consumers) -> None:
-        self._news = _News()
-        self._ready: deque[T] = deque()
+    def __init__(self, consumers: Consumers, of: Callable[[Batch], Iterator[T]], last: Callable[[], Iterable[T]]) -> None:
+        """``of``: what a batch brings; ``last``: what is left at the end."""
+        self._of = of
+        self._last = last
+        self._ready: Iterator[T] = iter(())
+        self._news = anyio.Event()
         self._ended = False
-        self._consumer = consumers.attach(self._news.tell)
+        self._consumer = consumers.attach(self._tell)
 
-    @abstractmethod
-    def _of(self, batch: Batch) -> list[T]:
-        """What this batch brings."""
+    def _tell(self) -> None:
+        self._news.set()
 
-    def _last(self) -> list[T]:
-        """What is left at the end."""
-        return []
+    async def next(self) -> T:
+        while True:
+            for item in self._ready:
+                return item
+            if self._news.is_set():  # several tasks may wait for the same one
+                self._news = anyio.Event()
+            batch = self._consumer.take()
+            if batch is not None:
+                self._ready = self._of(batch)
+            elif not self._consumer.is_at_end:
+                await self._news.wait()
+            elif not self._ended:
+                self._ended = True
+                self._ready = iter(self._last())
+                self._consumer.detach()
+            else:
+                raise StopAsyncIteration
+
+    def close(self) -> None:
+        self._ended = True
+        self._ready = iter(())
+        self._consumer.detach()
+
+
+class _Iterator(Generic[T]):
+    def __init__(self, source: _Source[T]) -> None:
+        self._source = source
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> T:
-        while not self._ready:
-            self._news.event = anyio.Event()
-            batch = self._consumer.take()
-            if batch is not None:
-                self._ready.extend(self._of(batch))
-            elif not self._consumer.is_at_end:
-                await self._news.event.wait()
-            elif not self._ended:
-                self._ended = True
-                self._ready.extend(self._last())
-                self.close()
-            else:
-                raise StopAsyncIteration
-        return self._ready.popleft()
+        source = self._source
+        try:
+            return await source.next()
+        except BaseException:
+            del self  # a traceback keeps this frame, and is not to keep an iterator that nobody else has
+            raise
 
     def close(self) -> None:
         """Iterate no more; also done when the iterator is no longer referred to. May be called twice."""
-        self._consumer.detach()
+        self._source.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_consumer"):
+        if hasattr(self, "_source"):
             self.close()
 
 
 class Writes(_Iterator[Write]):
     """Each write of the job from now on, its data as bytes."""
 
-    def _of(self, batch: Batch) -> list[Write]:
-        return [write._replace(data=bytes(write.data)) for write in batch]
+    def __init__(self, consumers: Consumers) -> None:
+        super().__init__(_Source(consumers, _writes, tuple))
 
 
 class Lines(_Iterator[Line]):
     """Each line of the job from now on, in the order in which they are completed."""
 
     def __init__(self, consumers: Consumers, limit_bytes: int) -> None:
-        self._splitter = LineSplitter(limit_bytes)
-        super().__init__(consumers)
+        """Raises ConfigError."""
+        splitter = LineSplitter(limit_bytes)
+        super().__init__(_Source(consumers, lambda batch: (line for write in batch for line in splitter.feed(write)), splitter.end))
 
-    def _of(self, batch: Batch) -> list[Line]:
-        return [line for write in batch for line in self._splitter.feed(write)]
 
-    def _last(self) -> list[Line]:
-        return self._splitter.end()
+def _writes(batch: Batch) -> Iterator[Write]:
+    return (write._replace(data=bytes(write.data)) for write in batch)

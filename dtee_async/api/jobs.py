@@ -20,7 +20,7 @@ from ..output.consumers import Consumers
 from ..output.memory import BoundedMemory, MemoryOutput
 from ..process.group import signal_group
 from ..supervisor.files import open_in_host
-from ..supervisor.job import NOTHING, Job
+from ..supervisor.job import NOTHING, Job, Surroundings
 from ..supervisor.service import close_all
 from .iterators import Lines, Writes
 from .loops import captures_of_loop, running_loop
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from ..core.spec import JobSpec
     from ..engine.command import Outcome
 
-GRACE_S = 10.0
 Keep = Literal["head", "tail"]
 _NOTHING = Captured(b"", (), b"", (), (), b"")
 
@@ -47,7 +46,6 @@ class RunningJob:
 
     def __init__(self, spec: JobSpec, stdin: Stdin, outputs: Sequence[Output], memory: MemoryOutput | BoundedMemory | None) -> None:
         """Start it. Raises as run()."""
-        loop = running_loop()
         self.spec = spec
         self.stdin: StdinPipe | None = None
         """Where to write its input to, with ``stdin="pipe"``."""
@@ -56,20 +54,17 @@ class RunningJob:
         self._errors: list[OSError] = []
         self._result: Result | None = None
         self._feeding: asyncio.Task[None] | None = None
-        everything: list[Output] = [*outputs, *([memory] if memory is not None else ()), *open_in_host(spec.outputs, loop)]
+        loop = running_loop()
         pipe = StdinPipe() if isinstance(stdin, bytes | AsyncIterable) or stdin == "pipe" else None
-        surroundings = NOTHING if stdin is None else replace(NOTHING, stdin=_stdin_fd(stdin, pipe))
         try:
-            self._job = Job(loop, captures_of_loop(), spec, everything, self._report, surroundings=surroundings)
-        except BaseException:
-            close_all(everything)
-            _close(pipe)
-            raise
-        self._started = datetime.now(UTC)
-        try:
+            surroundings = NOTHING if stdin is None else replace(NOTHING, stdin=_stdin_fd(stdin, pipe))
+            self._job = self._make_job(loop, outputs, surroundings)
+            self._started = datetime.now(UTC)
             self._job.start()
         except BaseException:
-            _close(pipe)
+            if pipe is not None:
+                pipe.close_child_fd()
+                pipe.close()
             raise
         if pipe is not None:
             pipe.close_child_fd()
@@ -79,6 +74,14 @@ class RunningJob:
                 chunks = one_chunk(stdin) if isinstance(stdin, bytes) else stdin
                 assert isinstance(chunks, AsyncIterable)
                 self._feeding = loop.create_task(pipe.send_all(chunks))
+
+    def _make_job(self, loop: asyncio.AbstractEventLoop, outputs: Sequence[Output], surroundings: Surroundings) -> Job:
+        everything = [*outputs, *([self._memory] if self._memory is not None else ()), *open_in_host(self.spec.outputs, loop)]
+        try:
+            return Job(loop, captures_of_loop(), self.spec, everything, self._report, surroundings=surroundings)
+        except BaseException:
+            close_all(everything)
+            raise
 
     def _report(self, output: Output, error: OSError) -> None:
         self._errors.append(OutputError(error.errno, error.strerror, output.name))
@@ -103,7 +106,7 @@ class RunningJob:
         return self._consumers
 
     def pause(self) -> None:
-        """Read no more: the command waits in its next write, when the kernel's queue is full."""
+        """Read no more: the command waits in its next write, when the kernel's queue is full. wait() waits for resume() then."""
         self._iterable.hold_back(held=True)
 
     def resume(self) -> None:
@@ -119,24 +122,42 @@ class RunningJob:
 
     @property
     def result(self) -> Result | None:
-        """How it ended; None while it has not."""
+        """How it ended; None before somebody has waited for that."""
         return self._result
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the command and all of its process group, if it has not ended."""
-        if self._result is None:
+        has_ended = self._result is not None or (self._consumers is not None and self._consumers.ended)
+        if not has_ended:
             signal_group(self.pid, number)
 
-    async def terminate(self, grace_s: float = GRACE_S) -> Result:
-        """End the whole process group: TERM, ``grace_s`` seconds, KILL; the result. A command that has ended stays as it is."""
+    async def terminate(self, grace_s: float | None = None) -> Result:
+        """End the whole process group: TERM, ``grace_s`` seconds, KILL; the result. A command that has ended stays as it is.
+
+        None: as the spec's ``shutdown`` says, 10 s. From now on no iterator holds the job back; one that takes
+        nothing meanwhile misses what is beyond 8 MiB.
+        """
         if self._result is None:
             with anyio.CancelScope(shield=True):
-                self._begin()
-                await self._job.stop(grace_s)
-        return await self.wait()
+                await self._stop(grace_s)
+                await self.wait()
+        return await self.wait()  # it is there: nothing is waited for
+
+    async def _stop(self, grace_s: float | None) -> None:
+        if self._consumers is not None:
+            self._consumers.let_go()
+        try:
+            await self._job.stop(grace_s)
+        except BaseException:  # cancelled once more, which no shield stops: there is no patience left
+            self._job.kill()
+            await self._job.stop(0)
+            await self._end_feeding()
+            raise
 
     async def kill(self) -> Result:
         """KILL the whole process group at once; what it wrote before is delivered."""
+        if self._consumers is not None:
+            self._consumers.let_go()
         self.send_signal(signal.SIGKILL)
         return await self.wait()
 
@@ -148,10 +169,10 @@ class RunningJob:
         if self._result is None:
             self._begin()
             outcome = await self._job.wait()
+            await self._end_feeding()
             if self._result is None:
                 self._result = self._make_result(outcome)
-                await self._end_feeding()
-                for error in (outcome.error, *self._errors):
+                for error in (outcome.error, *self._errors, self._feeding_error()):
                     if error is not None:
                         raise error
         return self._result
@@ -163,11 +184,12 @@ class RunningJob:
     async def _end_feeding(self) -> None:
         if self.stdin is not None:
             self.stdin.close()
-        feeding, self._feeding = self._feeding, None
-        if feeding is not None:
-            feeding.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await feeding
+        if self._feeding is not None:
+            self._feeding.cancel()
+            await asyncio.wait([self._feeding])
+
+    def _feeding_error(self) -> BaseException | None:
+        return None if self._feeding is None or self._feeding.cancelled() else self._feeding.exception()
 
     def _make_result(self, outcome: Outcome) -> Result:
         job, memory = self._job, self._memory
@@ -201,12 +223,6 @@ def _stdin_fd(stdin: Stdin, pipe: StdinPipe | None) -> bool | int:
     return int(fileno())
 
 
-def _close(pipe: StdinPipe | None) -> None:
-    if pipe is not None:
-        pipe.close_child_fd()
-        pipe.close()
-
-
 @asynccontextmanager
 async def open_job(
     command: Command,
@@ -214,7 +230,7 @@ async def open_job(
     stdin: Stdin = None,
     limit_bytes: int = 0,
     keep: Keep = "tail",
-    grace_s: float = GRACE_S,
+    grace_s: float | None = None,
     **options: Unpack[Options],
 ) -> AsyncIterator[RunningJob]:
     """Start a command, and have it as long as the block runs; what it writes is iterated over. See RunningJob, and Options for the rest.
@@ -229,7 +245,7 @@ async def open_job(
     try:
         yield job
     except BaseException:
-        with contextlib.suppress(OSError):  # the error of the block is the one to know
+        with contextlib.suppress(Exception):  # the error of the block is the one to know
             await job.terminate(grace_s)
         raise
     else:
@@ -244,7 +260,7 @@ async def run(
     timeout_s: float | None = None,
     limit_bytes: int | None = None,
     keep: Keep = "head",
-    grace_s: float = GRACE_S,
+    grace_s: float | None = None,
     **options: Unpack[Options],
 ) -> Result:
     """Run a command and keep every write it makes, in order; its session is its own. See Options for the rest.
@@ -265,13 +281,13 @@ async def run(
         with anyio.move_on_after(timeout_s):
             result = await job.wait()
     except BaseException:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(Exception):
             await job.terminate(grace_s)
         raise
     if result is None:
         assert timeout_s is not None
         raise CommandTimeoutError(await job.terminate(grace_s), timeout_s)
-    if check and result.returncode != 0:
+    if check and (result.signal is not None or result.returncode not in job.spec.success_exit_codes):
         raise CommandFailedError(result)
     return result
 
@@ -284,7 +300,12 @@ def run_sync(
     timeout_s: float | None = None,
     limit_bytes: int | None = None,
     keep: Keep = "head",
+    grace_s: float | None = None,
     **options: Unpack[Options],
 ) -> Result:
     """run(), for a script without an event loop. Raises as run(), and RuntimeError where a loop runs already."""
-    return asyncio.run(run(command, stdin=stdin, check=check, timeout_s=timeout_s, limit_bytes=limit_bytes, keep=keep, **options))
+    running = run(command, stdin=stdin, check=check, timeout_s=timeout_s, limit_bytes=limit_bytes, keep=keep, grace_s=grace_s, **options)
+    try:
+        return asyncio.run(running)
+    finally:
+        running.close()  # where a loop runs it never began, which is a warning

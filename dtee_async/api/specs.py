@@ -41,7 +41,9 @@ class Options(TypedDict, total=False):
 
 
 def make_spec(command: Command, options: Options) -> JobSpec:
-    """The JobSpec. Raises ConfigError; TypeError when there is a JobSpec already, and options too."""
+    """The JobSpec. Raises ConfigError; TypeError for an unknown option, and when there is a JobSpec already, and options too."""
+    if unknown := sorted(options.keys() - Options.__annotations__.keys()):
+        raise TypeError(f"unexpected {', '.join(unknown)}; expected one of {', '.join(Options.__annotations__)}")
     if isinstance(command, JobSpec):
         if options:
             raise TypeError(f"a JobSpec says it all: unexpected {', '.join(options)}; use dataclasses.replace()")

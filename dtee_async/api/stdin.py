@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import anyio
@@ -28,6 +28,7 @@ class StdinPipe:
 
     def __init__(self) -> None:
         """Raises OSError."""
+        self.child_fd: int
         self.child_fd, self._fd = os.pipe()
         os.set_blocking(self._fd, False)
 
@@ -49,11 +50,19 @@ class StdinPipe:
         """Write what comes, and close; a command that reads no more ends that without a word."""
         try:
             async for chunk in chunks:
-                await self.send(chunk)
-        except anyio.BrokenResourceError:
-            return
+                if not await self._sent(chunk):
+                    break
         finally:
             self.close()
+            if isinstance(chunks, AsyncGenerator):
+                await chunks.aclose()  # else its end is a task of the loop's, some time later
+
+    async def _sent(self, data: bytes) -> bool:
+        try:
+            await self.send(data)
+        except anyio.BrokenResourceError:
+            return False
+        return True
 
     def close_child_fd(self) -> None:
         """The command has its own now. May be called twice."""

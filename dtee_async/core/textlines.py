@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
+from ..errors import ConfigError
 from .write import Stream, Write
 
 LINE_BYTES = 1 << 20
@@ -33,32 +35,34 @@ class LineSplitter:
     """Puts lines together, for each stream by itself; a line comes when it is complete."""
 
     def __init__(self, limit_bytes: int = LINE_BYTES) -> None:
+        """Raises ConfigError."""
+        if limit_bytes < 1:
+            raise ConfigError(f"limit_bytes: expected 1 or more, got {limit_bytes}")
         self._limit_bytes = limit_bytes
         self._held = {stream: bytearray() for stream in Stream}
         self._times_ns = dict.fromkeys(Stream, 0)
 
-    def feed(self, write: Write) -> list[Line]:
-        """The lines that this write completes."""
-        stream, held = write.stream, self._held[write.stream]
-        *ends, rest = bytes(write.data).split(b"\n")
-        lines: list[Line] = []
-        for end in ends:
-            lines += self._append(stream, end, write.time_ns)
-            lines.append(Line(stream, bytes(held), self._times_ns[stream] if held else write.time_ns, complete=True))
+    def feed(self, write: Write) -> Iterator[Line]:
+        """The lines that this write completes, made one by one: there may be as many as bytes. Take them all before the next write."""
+        stream, data, time_ns = write.stream, bytes(write.data), write.time_ns
+        held, begin = self._held[stream], 0
+        while (end := data.find(b"\n", begin)) >= 0:
+            yield from self._append(stream, data[begin:end], time_ns)
+            yield Line(stream, bytes(held), self._times_ns[stream], complete=True)
             held.clear()
-        return lines + self._append(stream, rest, write.time_ns)
+            begin = end + 1
+        yield from self._append(stream, data[begin:], time_ns)
 
-    def _append(self, stream: Stream, data: bytes, time_ns: int) -> list[Line]:
+    def _append(self, stream: Stream, data: bytes, time_ns: int) -> Iterator[Line]:
         """Hold it; what is beyond the limit comes as parts of a line."""
         held = self._held[stream]
-        if data and not held:
+        if not held:
             self._times_ns[stream] = time_ns
         held += data
-        parts = []
         while len(held) > self._limit_bytes:
-            parts.append(Line(stream, bytes(held[: self._limit_bytes]), self._times_ns[stream], complete=False))
+            part = bytes(held[: self._limit_bytes])
             del held[: self._limit_bytes]
-        return parts
+            yield Line(stream, part, self._times_ns[stream], complete=False)
 
     def end(self) -> list[Line]:
         """What has no newline, the older first."""

@@ -14,13 +14,17 @@ if TYPE_CHECKING:
 HELD_BYTES = 1 << 20
 """A consumer that has not taken this much holds the job back."""
 
+LAST_BYTES = 8 << 20
+"""A consumer that has not taken this much of a job that is being ended misses the rest."""
+
 
 class Consumer:
     """One who takes batches. ``on_change`` is called when there may be something new."""
 
     def __init__(self, consumers: Consumers, on_change: Callable[[], None]) -> None:
         self.on_change = on_change
-        self.held_bytes = 0
+        self.held_bytes: int = 0
+        self.detached: bool = False
         self._consumers = consumers
         self._batches: deque[Batch] = deque()
 
@@ -41,13 +45,14 @@ class Consumer:
     @property
     def is_at_end(self) -> bool:
         """Whether nothing more will come."""
-        return self._consumers.ended and not self._batches
+        return (self._consumers.ended or self.detached) and not self._batches
 
     def detach(self) -> None:
         """Take no more, and hold nobody back. May be called twice."""
         self._batches.clear()
         self.held_bytes = 0
         self._consumers.detach(self)
+        self.on_change()
 
 
 class Consumers:
@@ -57,12 +62,13 @@ class Consumers:
     wants_stamps = True
 
     def __init__(self) -> None:
-        self.ended = False
-        self.discarded_bytes = 0
+        self.ended: bool = False
+        self.discarded_bytes: int = 0
         """What came when nobody was there to take it."""
         self._flow: Flow | None = None
         self._begun = False
         self._held_back = False
+        self._ending = False
         self._consumers: list[Consumer] = []
 
     def attach(self, on_change: Callable[[], None]) -> Consumer:
@@ -73,7 +79,8 @@ class Consumers:
         return consumer
 
     def detach(self, consumer: Consumer) -> None:
-        """It takes no more."""
+        """It gets no more."""
+        consumer.detached = True
         if consumer in self._consumers:
             self._consumers.remove(consumer)
             self.balance()
@@ -85,14 +92,21 @@ class Consumers:
 
     def hold_back(self, *, held: bool) -> None:
         """Do not read, until somebody says otherwise."""
-        self._held_back = held
+        self._held_back = held and not self._ending
         self.balance()
+
+    def let_go(self) -> None:
+        """The job is being ended: from now on nobody holds it back."""
+        self._ending = True
+        self._held_back = False
+        self.begin()
 
     def balance(self) -> None:
         """Have the job read, or not."""
         if self._flow is None or self.ended:
             return
-        if not self._begun or self._held_back or any(consumer.held_bytes >= HELD_BYTES for consumer in self._consumers):
+        is_full = not self._ending and any(consumer.held_bytes >= HELD_BYTES for consumer in self._consumers)
+        if not self._begun or self._held_back or is_full:
             self._flow.pause()
         else:
             self._flow.resume()
@@ -108,6 +122,8 @@ class Consumers:
         own = batch.detach()
         for consumer in list(self._consumers):
             consumer.put(own)
+            if self._ending and consumer.held_bytes >= LAST_BYTES:
+                self.detach(consumer)
         self.balance()
 
     def end(self, exit: Exit) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ..core.exit import Exit
 from ..core.result import Captured
+from ..errors import ConfigError
 
 if TYPE_CHECKING:
     from ..core.batch import Batch
@@ -58,6 +59,26 @@ class MemoryOutput:
         return Captured(b"".join(chunks), self._lengths, bytes(self._streams), self._times_ns, self._pids, bytes(self._wholes))
 
 
+BLOCK_BYTES = 64 * 1024
+BLOCK_WRITES = 4096
+
+
+class _Block(MemoryOutput):
+    """Some batches, side by side, which are dropped together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size_bytes = 0
+
+    def write(self, batch: Batch) -> None:
+        super().write(batch)
+        self.size_bytes += batch.size_bytes
+
+    @property
+    def is_full(self) -> bool:
+        return self.size_bytes >= BLOCK_BYTES or len(self._lengths) >= BLOCK_WRITES
+
+
 class BoundedMemory:
     """Keeps the first or the last so many bytes, whole writes but for the one at the border; the rest is counted."""
 
@@ -65,10 +86,15 @@ class BoundedMemory:
     wants_stamps = True
 
     def __init__(self, limit_bytes: int, keep: Literal["head", "tail"]) -> None:
-        self.dropped_bytes = 0
+        """Raises ConfigError."""
+        if limit_bytes < 0:
+            raise ConfigError(f"limit_bytes: expected 0 or more, got {limit_bytes}")
+        if keep not in ("head", "tail"):
+            raise ConfigError(f"keep: expected head or tail, got {keep!r}")
+        self.dropped_bytes: int = 0
         self._limit_bytes = limit_bytes
         self._keep = keep
-        self._batches: deque[Batch] = deque()
+        self._blocks: deque[_Block] = deque()
         self._size_bytes = 0
 
     def open(self, flow: Flow) -> None:
@@ -78,12 +104,12 @@ class BoundedMemory:
         if self._keep == "head" and self._size_bytes >= self._limit_bytes:
             self.dropped_bytes += batch.size_bytes
             return
-        own = batch.detach()
-        own.stamps()
-        self._batches.append(own)
-        self._size_bytes += own.size_bytes
-        while self._keep == "tail" and self._size_bytes - self._batches[0].size_bytes >= self._limit_bytes:
-            size_bytes = self._batches.popleft().size_bytes
+        if not self._blocks or self._blocks[-1].is_full:
+            self._blocks.append(_Block())
+        self._blocks[-1].write(batch)
+        self._size_bytes += batch.size_bytes
+        while self._keep == "tail" and self._blocks and self._size_bytes - self._blocks[0].size_bytes >= self._limit_bytes:
+            size_bytes = self._blocks.popleft().size_bytes
             self._size_bytes -= size_bytes
             self.dropped_bytes += size_bytes
 
@@ -95,8 +121,8 @@ class BoundedMemory:
 
     def captured(self) -> Captured:
         """What is kept. Call it once, at the end: it takes the data along."""
-        writes = list(chain.from_iterable(self._batches))
-        self._batches.clear()
+        writes = list(chain.from_iterable(block.captured() for block in self._blocks))
+        self._blocks.clear()
         beyond = max(0, self._size_bytes - self._limit_bytes)
         self.dropped_bytes += beyond
         at = -1 if self._keep == "head" else 0

@@ -1,6 +1,7 @@
 """``await dtee_async.run(...)`` as an author of an async application uses it."""
 
 import asyncio
+import dataclasses
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 import dtee_async
 from dtee_async import Stream
+from dtee_async.core.policy import Shutdown
 from dtee_async.process.group import members
 
 
@@ -180,3 +182,105 @@ def test_it_reaps_no_child_of_the_host_and_installs_no_handler():
     assert os.waitpid(theirs.pid, 0)[1] == 0
     """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+async def test_a_timeout_is_an_error_that_carries_what_was_written():
+    with pytest.raises(dtee_async.CommandTimeoutError, match=r"not done in 0\.3 s") as caught:
+        await dtee_async.run("echo out; echo err >&2; sleep 100 & trap '' TERM; while :; do sleep 1; done", timeout_s=0.3, grace_s=0.1)
+    error = caught.value
+    assert isinstance(error, TimeoutError)
+    assert (error.timeout_s, error.result.combined, error.result.signal) == (0.3, b"out\nerr\n", signal.SIGKILL)
+    assert error.result.duration_s >= 0.3
+    assert members(error.result.writes[0].pid) == []
+
+
+async def test_what_is_done_in_time_is_no_error():
+    assert (await dtee_async.run("echo x", timeout_s=50)).stdout == b"x\n"
+
+
+@pytest.mark.parametrize(
+    ("keep", "limit_bytes", "expected"),
+    [("head", 5, b"1\n2\n3"), ("tail", 5, b"9\n10\n"), ("head", 0, b""), ("tail", 0, b""), ("head", 21, None), ("tail", 100, None)],
+)
+async def test_a_result_is_as_large_as_was_asked_for(keep, limit_bytes, expected):
+    result = await dtee_async.run("for i in 1 2 3 4 5 6 7 8 9 10; do echo $i; done", limit_bytes=limit_bytes, keep=keep)
+    everything = b"".join(b"%d\n" % n for n in range(1, 11))
+    if expected is None:
+        assert (result.combined, result.truncated) == (everything, False)
+        return
+    assert (result.combined, result.dropped_bytes, result.truncated) == (expected, len(everything) - limit_bytes, True)
+    assert [write.whole for write in result.writes].count(False) <= 1
+
+
+BOUNDED = """
+import asyncio, dtee_async
+result = dtee_async.run_sync("dd if=/dev/zero bs=65536 count=6400 status=none", limit_bytes=1 << 20, keep="KEEP")
+assert (len(result.combined), result.dropped_bytes) == (1 << 20, (400 << 20) - (1 << 20))
+print(next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+@pytest.mark.parametrize("keep", ["head", "tail"])
+def test_the_memory_of_a_bounded_result_is_bounded(keep):
+    done = subprocess.run([sys.executable, "-c", BOUNDED.replace("KEEP", keep)], stdout=subprocess.PIPE, check=True)
+    assert int(done.stdout) < 40 << 20
+
+
+async def test_a_job_spec_is_run_as_it_says(tmp_path):
+    spec = dtee_async.JobSpec("job", "echo x; exit 7", working_dir=str(tmp_path), success_exit_codes=(0, 7))
+    result = await dtee_async.run(spec, check=True)
+    assert (result.returncode, result.stdout) == (7, b"x\n")
+    with pytest.raises(dtee_async.CommandFailedError):
+        await dtee_async.run(dataclasses.replace(spec, success_exit_codes=(0,)), check=True)
+    with pytest.raises(TypeError, match=r"a JobSpec says it all: unexpected name; use dataclasses.replace\(\)"):
+        await dtee_async.run(spec, name="other")
+
+
+async def test_a_job_spec_says_how_it_is_ended():
+    spec = dtee_async.JobSpec("job", "trap 'echo int; exit' INT; while :; do sleep 0.05; done", shutdown=Shutdown(signal.SIGINT))
+    with pytest.raises(dtee_async.CommandTimeoutError) as caught:
+        await dtee_async.run(spec, timeout_s=0.3)
+    assert caught.value.result.stdout == b"int\n"
+    stubborn = dtee_async.JobSpec("job", "trap '' TERM; while :; do sleep 1; done", shutdown=Shutdown(timeout_seconds=0.1))
+    begin = time.monotonic()
+    with pytest.raises(dtee_async.CommandTimeoutError):
+        await dtee_async.run(stubborn, timeout_s=0.1)
+    assert time.monotonic() - begin < 5
+
+
+async def test_an_option_that_does_not_exist_is_refused():
+    with pytest.raises(TypeError, match="unexpected cwd; expected one of name, working_dir"):
+        await dtee_async.run("true", cwd="/")
+
+
+async def test_check_shows_the_last_lines_of_stderr_only():
+    with pytest.raises(dtee_async.CommandFailedError) as caught:
+        await dtee_async.run("seq 9 >&2; echo out; kill -KILL $$", check=True)
+    assert str(caught.value).endswith("terminated by signal 9: Killed\n5\n6\n7\n8\n9")
+
+
+def test_run_sync_is_run_for_scripts(tmp_path):
+    result = dtee_async.run_sync("cat; echo err >&2; pwd", stdin=b"in\n", check=True, timeout_s=50, working_dir=tmp_path)
+    assert (result.stdout, result.stderr) == (b"in\n" + os.fsencode(tmp_path) + b"\n", b"err\n")
+    with pytest.raises(dtee_async.CommandFailedError):
+        dtee_async.run_sync("exit 1", check=True)
+    with pytest.raises(dtee_async.CommandTimeoutError):
+        dtee_async.run_sync("trap '' TERM; while :; do sleep 1; done", timeout_s=0.1, grace_s=0.1)
+
+
+async def test_run_sync_says_that_a_loop_runs_already():
+    with pytest.raises(RuntimeError, match="running event loop"):
+        dtee_async.run_sync("true")
+
+
+async def test_many_at_once_with_much_output_are_complete():
+    places = asyncio.Semaphore(20)
+    code = "for i in range(16): os.write(1, bytes([n, i]) * 32768)"
+
+    async def one(number):
+        async with places:
+            return await dtee_async.run([sys.executable, "-ISc", f"import os; n = {number}; exec({code!r})"])
+
+    results = await asyncio.gather(*map(one, range(200)))
+    for number, result in enumerate(results):
+        assert result.stdout == b"".join(bytes([number, i]) * 32768 for i in range(16))

@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import groupby
 
-from .core.batch import Batch
-from .core.contracts import ChildFds, Flow, Loop, Output, T, Transport
-from .core.exit import Exit
-from .core.write import Stream, Write
-from .engine.protocol import Capture
-from .engine.selectloop import SelectLoop
+from ..core.batch import Batch
+from ..core.contracts import ChildFds, Flow, Loop, Output, T, Transport
+from ..core.exit import Exit
+from ..core.write import Stream, Write
+from ..engine.protocol import Capture
+from ..engine.selectloop import SelectLoop
 
 SCRIPT: tuple[tuple[Stream, bytes], ...] = (
     (Stream.STDOUT, b"one\n"),

@@ -1,0 +1,45 @@
+"""What type checkers say of the public interface: strict code needs no cast and no ignore, and every public type is known."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dtee_async
+
+BIN = Path(sys.executable).parent
+SAMPLE = Path(__file__).parent / "sample.py"
+
+
+def test_mypy_is_strict_about_a_sample_of_use(tmp_path):
+    words = [sys.executable, "-m", "mypy", "--strict", "--warn-unreachable", "--cache-dir", tmp_path, SAMPLE]
+    done = subprocess.run(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stdout) == (0, "Success: no issues found in 1 source file\n")
+
+
+def pyright():
+    """The program, which needs node."""
+    program = BIN / "pyright"
+    if not program.exists():
+        pytest.skip("pyright is not installed: pip install pyright")
+    if shutil.which("node") is None:
+        pytest.skip("pyright needs node, which is not installed: it would fetch one")
+    return program
+
+
+@pytest.mark.timeout(300)
+def test_every_public_type_is_known():
+    words = [pyright(), "--verifytypes", "dtee_async", "--ignoreexternal", "--outputjson", "--pythonpath", sys.executable]
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True)
+    said = json.loads(done.stdout)["typeCompleteness"]
+    assert said["exportedSymbolCounts"]["withUnknownType"] == 0
+    homes = tuple(f"dtee_async{home}." for home in set(dtee_async._HOME.values()))
+    own = [symbol for symbol in said["symbols"] if symbol["isExported"] and symbol["name"].startswith(homes)]
+    assert len(own) > len(dtee_async.__all__)
+    guessed = [
+        f"{symbol['name']}: {each['message']}" for symbol in own for each in symbol["diagnostics"] if "annotation" in each["message"]
+    ]
+    assert guessed == []
