@@ -65,7 +65,7 @@ share: $(TESTABLE) ## the manual pages, completions and message catalogues, from
 clean: ## remove the environment, the caches and what the examples wrote
 	rm -rf $(VENV) dist .cache/site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	find examples/out -type f ! -name .gitignore -delete
+	find examples/out examples/stack/out -type f ! -name .gitignore -delete
 
 system:
 	@scripts/system-packages

@@ -133,7 +133,7 @@ async def test_one_that_ignores_a_signal_is_killed_after_its_grace():
         job.send_signal(signal.SIGWINCH)
         result = await job.terminate(0.05)
     assert result.signal == signal.SIGKILL
-    assert result.duration_s >= 0.05
+    assert result.duration_s > 0.04  # the clock of a loop may be a millisecond behind
     assert job.signals == [signal.SIGWINCH, signal.SIGTERM, signal.SIGKILL]
 
 

@@ -18,7 +18,6 @@ from ..core.textlines import LINE_BYTES
 from ..errors import CommandFailedError, CommandTimeoutError, OutputError
 from ..output.consumers import Consumers
 from ..output.memory import BoundedMemory, MemoryOutput
-from ..process.group import signal_group
 from ..supervisor.files import open_in_host
 from ..supervisor.job import NOTHING, Job, Surroundings
 from ..supervisor.service import close_all
@@ -129,7 +128,7 @@ class RunningJob:
         """Send a signal to the command and all of its process group, if it has not ended."""
         has_ended = self._result is not None or (self._consumers is not None and self._consumers.ended)
         if not has_ended:
-            signal_group(self.pid, number)
+            self._job.send_signal(number)
 
     async def terminate(self, grace_s: float | None = None) -> Result:
         """End the whole process group: TERM, ``grace_s`` seconds, KILL; the result. A command that has ended stays as it is.

@@ -1,4 +1,6 @@
-"""Owns ``${NAME}``, ``${NAME:-default}`` and ``$$`` in the strings of a jobs file.
+"""Owns ``${NAME}``, ``${NAME:-default}`` and ``$${``, which is ``${`` itself, in the strings of a jobs file.
+
+Every other ``$`` stays, as in ``["sh", "-c", "kill $$"]``.
 
 A string that is for the shell is left to the shell, which has the same words for it: a value is quoted there as any other, and a
 ``$`` means what it always means. So that the shell finds them, the variables that it names are put into its environment.
@@ -21,7 +23,7 @@ _SHELL: Sequence[Path] = (("command",), ("shutdown", "command"), *((probe, "exec
 """The keys of a job whose strings are for the shell; a list there is none."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_REFERENCE = re.compile(r"\$(?:\$|\{(?P<inside>[^{}]*)\}|(?P<open>\{))")
+_REFERENCE = re.compile(r"\$(?:\$(?=\{)|\{(?P<inside>[^{}]*)\}|(?P<open>\{))")
 _INSIDE = re.compile(rf"(?P<name>{_NAME.pattern})(?::-(?P<default>.*))?", re.DOTALL)
 _IN_SHELL = re.compile(rf"\$\{{?({_NAME.pattern})")
 
@@ -30,11 +32,11 @@ def expand(path: Path, text: str, variables: Mapping[str, str]) -> str:
     """The text with its variables replaced. Raises WrongError."""
 
     def value(match: re.Match[str]) -> str:
-        if match[0] == "$$":
+        if match[0] == "$$":  # and a brace
             return "$"
         inside = _INSIDE.fullmatch(match["inside"] or "")
         if inside is None:
-            raise WrongError(path, "expected ${NAME} or ${NAME:-default}, with no variable in the default; $$ is a dollar sign")
+            raise WrongError(path, "expected ${NAME} or ${NAME:-default}, with no variable in the default; $${ is ${ itself")
         found = variables.get(inside["name"], "")
         if inside["default"] is not None:
             return found or inside["default"]

@@ -199,6 +199,11 @@ class Job:
             await self._done.wait()
         return left
 
+    def send_signal(self, number: int) -> None:
+        """Send a signal to all of its process group; nobody else's, should its number have been given away meanwhile."""
+        if self._processes is not None:
+            self._processes.signal_group(number)
+
     def kill(self) -> None:
         """KILL to the whole group, and no waiting for outputs. Whoever has left the group is stop()'s: it asks and waits no longer."""
         self._killed = True

@@ -308,7 +308,7 @@ async def test_what_a_command_says_at_its_end_is_heard():
 
 
 async def test_a_signal_reaches_the_group():
-    async with open_job("trap 'echo usr1; exit' USR1; echo up; while :; do sleep 0.05; done") as job:
+    async with open_job("trap 'echo usr1; exit 0' USR1; echo up; while :; do sleep 0.05; done") as job:
         lines = job.lines()
         await anext(lines)
         job.send_signal(signal.SIGUSR1)

@@ -579,10 +579,10 @@ VARIABLES = st.dictionaries(VARIABLE, st.one_of(VALUE, st.integers(-(2**70), 2**
 
 
 def escaped(value):
-    """A dollar sign is one where there are variables."""
+    """Where there are variables, a dollar sign before a brace is one that is doubled."""
     match value:
         case str():
-            return value.replace("$", "$$")
+            return value.replace("${", "$${")
         case list():
             return [escaped(one) for one in value]
         case dict():

@@ -108,26 +108,26 @@ def test_a_start_that_was_kept_waiting_is_no_run():
 
 def test_without_a_window_the_limit_is_for_restarts_in_a_row():
     life = Life(max_restarts=2)
-    assert [life.run() for _ in range(3)] == [Next(exact(1)), Next(exact(2)), Next(None, "2 restarts in a row")]
+    assert [life.run() for _ in range(3)] == [Next(exact(1)), Next(exact(2)), Next(None, "2 restarts in a row", given_up=True)]
     assert life.restarts.count == 2
 
 
 def test_a_stable_run_begins_the_limit_anew_where_it_has_no_window():
     life = Life(max_restarts=2, stable_seconds=10)
     assert all(life.run(run_s).delay_s for run_s in (0, 0, 10, 0, 10, 0))
-    assert life.run() == Next(None, "2 restarts in a row")
+    assert life.run() == Next(None, "2 restarts in a row", given_up=True)
     assert life.restarts.count == 6
 
 
 def test_a_limit_within_a_window_is_reached():
     life = Life(max_restarts=3, restart_window_seconds=60)
     assert [life.run(1).delay_s for _ in range(3)] == [exact(1), exact(2), exact(4)]
-    assert life.run(1) == Next(None, "3 restarts within 60 s")
+    assert life.run(1) == Next(None, "3 restarts within 60 s", given_up=True)
 
 
 def test_one_restart_is_worded_as_one():
     life = Life(max_restarts=1, restart_window_seconds=0.5, backoff_seconds=0)
-    assert [life.run(), life.run()] == [Next(0), Next(None, "1 restart within 0.5 s")]
+    assert [life.run(), life.run()] == [Next(0), Next(None, "1 restart within 0.5 s", given_up=True)]
 
 
 def test_the_window_slides():
@@ -148,7 +148,7 @@ def test_a_restart_counts_when_it_is_made_not_when_it_is_decided():
     life = Life(max_restarts=1, restart_window_seconds=60, backoff_seconds=1, stable_seconds=10)
     life.run()
     life.now_s += 58  # kept waiting
-    assert life.run(10) == Next(None, "1 restart within 60 s")
+    assert life.run(10) == Next(None, "1 restart within 60 s", given_up=True)
 
 
 def test_what_is_not_made_is_not_counted():
@@ -208,7 +208,7 @@ def test_no_ends_whatever_lead_beyond_the_limits(policy, runs, chance):
         started_s, now_s = now_s, now_s + run_s
         if now_s - started_s >= policy.stable_seconds:
             in_a_row = 0
-        delay_s, reason = restarts.ended(now_s, succeeded=succeeded)
+        delay_s, reason, given_up = restarts.ended(now_s, succeeded=succeeded)
         assert (delay_s is None) == bool(reason)
         recent = made[-policy.max_restarts :]
         full = policy.max_restarts and len(recent) == policy.max_restarts
