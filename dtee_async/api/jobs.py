@@ -18,9 +18,8 @@ from ..core.textlines import LINE_BYTES
 from ..errors import CommandFailedError, CommandTimeoutError, OutputError
 from ..output.consumers import Consumers
 from ..output.memory import BoundedMemory, MemoryOutput
-from ..supervisor.files import open_in_host
+from ..supervisor.files import close_all, open_in_host
 from ..supervisor.job import NOTHING, Job, Surroundings
-from ..supervisor.service import close_all
 from .iterators import Lines, Writes
 from .loops import captures_of_loop, running_loop
 from .specs import Command, Options, make_spec

@@ -35,7 +35,6 @@ from ..supervisor.events import (
     Stopping,
 )
 from ..supervisor.files import open_in_host
-from ..supervisor.health import NOT_INHERITED
 from ..supervisor.supervisor import Supervisor as Run
 from .iterators import Lines, Writes, _Iterator, _Source
 from .loops import captures_of_loop, running_loop
@@ -240,7 +239,7 @@ class SupervisedJob:
         condition = _condition(condition)
         asker = JobSpec(f"(who waits for {self.name})", "true", depends_on={self.name: condition})
         check_dependencies([replace(self.spec, depends_on={}, disabled=False), asker])
-        if not await self._run.reaches(self._service, condition):
+        if not await self._service.reaches(condition):
             raise DteeError(f"{self.name} is {self.state}, and has not reached {condition}{self._why()}")
 
     def _why(self) -> str:
@@ -392,8 +391,7 @@ class Supervisor:
 
         Raises ConfigError, and then none is started; RuntimeError when the jobs are being stopped.
         """
-        environment = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
-        return self._add(load([os.fspath(path)], environment).jobs)
+        return self._add(load([os.fspath(path)], os.environ).jobs)
 
     def events(self) -> Events:
         """Iterate over what happens from now on, until all is over: ``async for event in sup.events()``."""

@@ -16,13 +16,13 @@ from ..engine.selectloop import SelectLoop
 from ..process.group import die_by
 from .files import OpenedFile, open_files
 from .status import EX_CANTCREAT, EX_IOERR
-from .text import _
+from .text import _, say, worded
+from .units import amount, clock
 
 if TYPE_CHECKING:
     from .parse import Options
 
 PROGRESS_S = 1.0
-UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 
 
 def run_copy(options: Options) -> int:
@@ -128,11 +128,10 @@ class _Copy:
         return _Progress(loop, duplication, is_tty=is_tty)
 
     def _complain(self, error: OSError) -> None:
-        where = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
-        self._say(f"{where}{error.strerror}")
+        self._say(worded(error))
 
     def _say(self, text: str) -> None:
-        _write(f"{self._options.prog}: {text}\n")
+        say(f"{self._options.prog}: {text}\n")
 
 
 class _Progress:
@@ -159,23 +158,6 @@ class _Progress:
 
     def _write(self, end: str) -> None:
         elapsed_s = time.monotonic() - self._began_s
-        size_bytes = self._duplication.size_bytes
+        size_bytes = self._duplication.result.size_bytes
         rate = amount(size_bytes / elapsed_s if elapsed_s else 0)
-        minutes, seconds = divmod(int(elapsed_s), 60)
-        hours, minutes = divmod(minutes, 60)
-        _write(f"{self._begin}{amount(size_bytes)}, {rate}/s, {hours}:{minutes:02}:{seconds:02}{end}")
-
-
-def amount(size_bytes: float) -> str:
-    """In decimal units with three digits or more: ``999 B``, ``1.23 GB``."""
-    exponent = 0
-    while size_bytes >= 999.5 and exponent < len(UNITS) - 1:
-        size_bytes /= 1000
-        exponent += 1
-    digits = 0 if not exponent or size_bytes >= 99.95 else 1 if size_bytes >= 9.995 else 2
-    return f"{size_bytes:.{digits}f} {UNITS[exponent]}"
-
-
-def _write(text: str) -> None:
-    with contextlib.suppress(OSError):  # where it could be said that nothing can be said, nothing can be said
-        os.write(2, os.fsencode(text))
+        say(f"{self._begin}{amount(size_bytes)}, {rate}/s, {clock(elapsed_s)}{end}")

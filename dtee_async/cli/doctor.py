@@ -14,6 +14,7 @@ from ..transport.buffer import LARGEST_BYTES, receive_buffer
 from ..transport.datagram import DatagramTransport
 from ..transport.pipe import LARGE_PIPE_BYTES
 from ..version import __version__
+from .text import worded
 
 LONG_QUEUE = 512
 """What systemd sets net.unix.max_dgram_qlen to."""
@@ -109,8 +110,7 @@ def _largest_ordered() -> int | str:
     try:
         transport = DatagramTransport(receive_buffer())
     except CaptureError as error:
-        where = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
-        return f"{where}{error.strerror}"
+        return worded(error)
     largest = transport.largest_write_bytes
     transport.close()
     return largest

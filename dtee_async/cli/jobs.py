@@ -30,14 +30,13 @@ from ..process.group import die_by
 from ..process.orphans import OrphanReaper, become_subreaper
 from ..supervisor.events import Event, JobExited, JobStarted, OutputLost
 from ..supervisor.files import JobFiles, open_all
-from ..supervisor.health import NOT_INHERITED
 from ..supervisor.job import Surroundings
 from ..supervisor.stop import Census
 from ..supervisor.supervisor import Supervisor
 from .log import ERROR, INFO, Log, prefixes, use_colour
 from .status import EX_CANTCREAT, EX_CONFIG, EX_IOERR
 from .summary import fields, summary, went_well
-from .text import _, ngettext
+from .text import _, ngettext, say, worded
 
 if TYPE_CHECKING:
     from ..core.contracts import Output
@@ -54,7 +53,7 @@ def run_jobs(options: Options, print_out: Callable[[str], int]) -> int:
     try:
         jobs = _chosen(options)
     except ConfigError as error:
-        _say(options, str(error))
+        say(f"{options.prog}: {error}\n")
         return EX_CONFIG
     if "check" in options.flags:
         return print_out(_checked(options, jobs.jobs))
@@ -77,13 +76,12 @@ def schema_text() -> str:
 
 def _chosen(options: Options) -> JobsFile:
     """The jobs of the files that are to run. Raises ConfigError."""
-    environment = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
     if "procfile" in options.values:
         from ..config.procfile import load_procfile
 
-        file = load_procfile(options.values["procfile"], environment)
+        file = load_procfile(options.values["procfile"], os.environ)
     else:
-        file = load(options.lists["jobs"], environment)
+        file = load(options.lists["jobs"], os.environ)
     jobs = tuple(
         select(
             file.jobs,
@@ -160,7 +158,7 @@ class _Run:
         try:
             files = open_all(specs, pumps)
         except OutputError as error:
-            _say(self._options, f"{error.filename}: {error.strerror}")
+            say(f"{self._options.prog}: {worded(error)}\n")
             return EX_CANTCREAT
         fans = open_fans(loop, pumps, self._own_output_failed)
         self._log = Log(
@@ -266,19 +264,12 @@ class _Run:
         if lost_bytes:
             self._failed_output = True
             text = ngettext("{count} byte of output was not shown", "{count} bytes of output were not shown", lost_bytes)
-            _try_to_say(self._options, text.format(count=lost_bytes))
+            _try_to_say(f"{self._options.prog}: {text.format(count=lost_bytes)}\n")
 
 
-def _say(options: Options, text: str) -> None:
-    os.write(2, os.fsencode(f"{options.prog}: {text}\n"))
-
-
-def _try_to_say(options: Options, text: str) -> None:
+def _try_to_say(text: str) -> None:
     """To stderr if it takes it now: we are leaving, and it may be what was stuck."""
     import select
 
     if select.select([], [2], [], 0)[1]:
-        try:
-            _say(options, text)
-        except OSError as error:
-            del error  # it was closed: there is nobody to tell
+        say(text)

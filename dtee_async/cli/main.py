@@ -6,7 +6,6 @@ if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # first of all: Ctrl-C is never a traceback
 signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if it is inherited as ignored, no exit status can be had
 
-import contextlib
 import os
 import sys
 from typing import NoReturn
@@ -15,7 +14,7 @@ from ..process.stdio import fill_missing, forget_coercion
 from .options import usage
 from .parse import Options, UsageError, parse, program_name
 from .status import EX_IOERR, EX_OSERR, EX_SOFTWARE, EX_USAGE
-from .text import _, speak_as_told
+from .text import _, say, speak_as_told, worded
 
 
 def main() -> NoReturn:
@@ -35,8 +34,7 @@ def main() -> NoReturn:
     except OSError as error:  # the system refused something that nothing can be done about: too few fds, ...
         if os.environ.get("DTEE_ASYNC_DEBUG"):
             raise
-        where = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
-        say(f"{prog}: {where}{error.strerror or error}\n")
+        say(f"{prog}: {worded(error)}\n")
         status = EX_OSERR
     except Exception as error:
         if os.environ.get("DTEE_ASYNC_DEBUG"):
@@ -77,12 +75,6 @@ def _run(options: Options) -> int:
     from .single import run_single
 
     return run_single(options)
-
-
-def say(text: str) -> None:
-    """To stderr, at once."""
-    with contextlib.suppress(OSError):  # where it could be said that nothing can be said, nothing can be said
-        os.write(2, os.fsencode(text))
 
 
 def _print_out(options: Options, text: str, status: int = 0) -> int:

@@ -28,7 +28,7 @@ from ..process.spawn import SpawnPlan, become, spawn
 from ..process.stdio import make_blocking
 from .files import open_files
 from .status import EX_CANTCREAT, EX_IOERR, EX_NOINPUT, EX_OSERR, EX_UNAVAILABLE
-from .text import _
+from .text import _, say, worded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,7 +174,7 @@ class _Single:
         if relayed:
             text += ", " + _("bytes moved by tee(2) and splice(2)")
         text += f" ({reason})" if reason else ""
-        _say(f"{self._options.prog}: {text}\n")
+        say(f"{self._options.prog}: {text}\n")
 
     def _start(self, command: Command) -> None:
         try:
@@ -219,7 +219,7 @@ class _Single:
 
     def _say_received(self, number: int) -> None:
         received = _("received signal {number}: {name}").format(number=number, name=signal_text(number))
-        _say(f"{self._options.prog}: {received}\n")
+        say(f"{self._options.prog}: {received}\n")
 
     def _done(self, outcome: Outcome) -> None:
         self._outcome = outcome
@@ -234,8 +234,7 @@ class _Single:
         self._complain(error if error.filename is not None else OutputError(error.errno, error.strerror, output.name))
 
     def _complain(self, error: OSError) -> None:
-        where = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
-        _say(f"{self._options.prog}: {where}{error.strerror}\n")
+        say(f"{self._options.prog}: {worded(error)}\n")
 
     def _failure(self, error: SpawnError) -> bytes:
         what = "" if error.filename is None else f"{self._command}: "
@@ -248,21 +247,21 @@ class _Single:
         except SpawnError as error:
             if error.filename is None:
                 self._become(error)
-            _say(os.fsdecode(self._failure(error)))
+            say(os.fsdecode(self._failure(error)))
             exit = Exit(_start_status(error))
         self._say_ending(exit)
         return self._end(exit)
 
     def _become(self, error: SpawnError) -> NoReturn:
         """No process can be made: cron mode does not give up, and gives the command its own."""
-        _say(os.fsdecode(self._failure(error)))
+        say(os.fsdecode(self._failure(error)))
         if self._interrupted is not None:
             self._say_received(self._interrupted)
             die_by(self._interrupted)
         try:
             become(self._plan)
         except SpawnError as not_executable:
-            _say(os.fsdecode(self._failure(not_executable)))
+            say(os.fsdecode(self._failure(not_executable)))
             self._say_ending(Exit(EX_NOINPUT))
             sys.exit(EX_NOINPUT)
 
@@ -292,7 +291,7 @@ class _Single:
             self._say_ending(exit)
 
     def _say_ending(self, exit: Exit) -> None:
-        _say(f"{self._options.prog}: {_ending(self._command, exit)}\n")
+        say(f"{self._options.prog}: {_ending(self._command, exit)}\n")
 
 
 def _relay(loop: SelectLoop, transport: Transport, outputs: list[Output], *, linger: bool) -> Callable[[Capture], Relay] | None:
@@ -318,8 +317,3 @@ def _ending(command: str, exit: Exit) -> str:
 
 def _start_status(error: SpawnError) -> int:
     return EX_OSERR if error.filename is None else EX_NOINPUT
-
-
-def _say(text: str) -> None:
-    with contextlib.suppress(OSError):  # where it could be said that nothing can be said, nothing can be said
-        os.write(2, os.fsencode(text))

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..core.lifecycle import State
-from .copy import amount
 from .text import _, ngettext
+from .units import amount, clock
 
 if TYPE_CHECKING:
     from ..output.count import Counts
@@ -82,8 +82,4 @@ def _row(service: Service, counts: Counts) -> Sequence[str]:
 
 
 def _seconds(value_s: float) -> str:
-    if value_s < 100:
-        return f"{value_s:.2f} s"
-    minutes, seconds = divmod(round(value_s), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}"
+    return f"{value_s:.2f} s" if value_s < 100 else clock(round(value_s))

@@ -6,6 +6,7 @@ English, or nothing, pays nothing: only then that a message is needed and is not
 
 from __future__ import annotations
 
+import contextlib
 import os
 from functools import cache
 
@@ -42,6 +43,18 @@ def speak_as_told() -> None:
             locale.setlocale(locale.LC_MESSAGES, "")
         except locale.Error as error:
             del error  # that locale is not installed: libc speaks English
+
+
+def say(text: str) -> None:
+    """To stderr, at once, blocking."""
+    with contextlib.suppress(OSError):  # where it could be said that nothing can be said, nothing can be said
+        os.write(2, os.fsencode(text))
+
+
+def worded(error: OSError) -> str:
+    """What it is about, if it says so, and why."""
+    where = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
+    return f"{where}{error.strerror or error}"
 
 
 def N_(message: str) -> str:  # noqa: N802 - the name that xgettext and its like know

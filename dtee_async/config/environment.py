@@ -6,7 +6,13 @@ from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
+from ..core.policy import NOT_INHERITED
 from .wrong import Path, WrongError
+
+
+def for_jobs(environment: Mapping[str, str]) -> dict[str, str]:
+    """What of our own environment is for jobs, too."""
+    return {name: value for name, value in environment.items() if name not in NOT_INHERITED}
 
 
 class Environments:

@@ -18,7 +18,7 @@ from ..core.outputs import OUTPUT_KEYS
 from ..core.spec import JobSpec
 from ..errors import ConfigError
 from .documents import read_documents
-from .environment import Environments, check_environment
+from .environment import Environments, check_environment, for_jobs
 from .layers import Layer, holder, merged_job, said_of, sub_tables, told_of
 from .places import check_folder, check_outputs, make_outputs, resolve_paths
 from .policies import make_availability, make_depends_on, make_health, make_privileges, make_shutdown, named
@@ -53,6 +53,7 @@ def load(paths: Sequence[str], environment: Mapping[str, str]) -> JobsFile:
 
     Raises ConfigError.
     """
+    environment = for_jobs(environment)
     files = [Layer(path, folder, (), content) for path, folder, content in read_documents(paths)]
     max_parallel = _max_parallel(files)
     variables = _variables(files, environment)
@@ -71,11 +72,6 @@ def load(paths: Sequence[str], environment: Mapping[str, str]) -> JobsFile:
             specs.append(spec)
     _check_together(specs, made_from)
     return JobsFile(tuple(specs), max_parallel, replicas)
-
-
-def load_jobs(path: str, environment: Mapping[str, str]) -> list[JobSpec]:
-    """The jobs of one file. Raises ConfigError."""
-    return list(load([path], environment).jobs)
 
 
 class _Source(NamedTuple):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal as _signal
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -88,7 +87,6 @@ def _signal_number(name: str) -> int:
 
 
 def make_health(table: JobTable) -> Health:
-    _check_expression(table.ready_log_line)
     with named(()):
         health = Health(
             table.ready_log_line,
@@ -100,16 +98,6 @@ def make_health(table: JobTable) -> Health:
             table.notification_fd,
         )
     return HEALTH if health == HEALTH else health
-
-
-def _check_expression(text: str) -> None:
-    """What compiles with a warning will mean something else one day."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        try:
-            re.compile(text.encode(errors="replace"))
-        except (re.error, RecursionError, OverflowError, Warning) as error:
-            raise WrongError(("ready_log_line",), f"not a regular expression: {error}") from error
 
 
 def _probe(path: Path, table: ProbeTable | None) -> Probe | None:

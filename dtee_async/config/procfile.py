@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from ..core.policy import Availability
 from ..core.spec import JobSpec
 from ..errors import ConfigError
-from .environment import read_env_files
+from .environment import for_jobs, read_env_files
 from .jobsfile import NAME_LENGTH, JobsFile
 from .wrong import WrongError, key
 
@@ -31,7 +31,7 @@ def load_procfile(path: str, environment: Mapping[str, str]) -> JobsFile:
     """
     folder = os.path.dirname(os.path.abspath(path))
     commands = _commands(path)
-    base = _environment(path, os.path.join(folder, ".env"), environment)
+    base = _environment(path, os.path.join(folder, ".env"), for_jobs(environment))
     port = _first_port(path, base)
     jobs = [
         JobSpec(

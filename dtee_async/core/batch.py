@@ -115,6 +115,12 @@ class Batch:
             yield Stream(stream), views[begin:end]
             begin = end
 
+    def size_of(self, stream: Stream) -> int:
+        """How many bytes are of one stream."""
+        if stream not in self.streams:
+            return 0
+        return sum(compress(self.lengths, self.streams.translate(_IS_STDOUT if stream == Stream.STDOUT else _IS_STDERR)))
+
     def detach(self) -> Batch:
         """The same writes in memory of their own: good for ever, safe to hand to another thread."""
         if self._is_own:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal as _signal
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,6 +12,9 @@ from enum import StrEnum
 from ..errors import ConfigError
 
 FOREVER = float("inf")
+
+NOT_INHERITED = frozenset({"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"})
+"""What a service manager says to us by these variables is not for the jobs that we run (sd_notify(3), sd_watchdog_enabled(3))."""
 
 
 class Condition(StrEnum):
@@ -151,12 +155,7 @@ class Health:
     notification_fd: int | None = None
 
     def __post_init__(self) -> None:
-        try:
-            re.compile(self.ready_log_line.encode())
-        except re.error as error:
-            raise ConfigError(f"ready_log_line: not a regular expression: {error}") from error
-        except UnicodeEncodeError as error:
-            raise ConfigError(f"ready_log_line: not UTF-8 text: {error.reason}") from error
+        _check_expression("ready_log_line", self.ready_log_line)
         _positive("watchdog_seconds", self.watchdog_seconds, zero=True)
         if self.watchdog_seconds and not self.sd_notify:
             raise ConfigError("watchdog_seconds: goes with sd_notify = true, by which the job says that it is alive")
@@ -198,6 +197,18 @@ class Privileges:
     def asked(self) -> bool:
         """Whether anything is to be other than ours."""
         return self != PRIVILEGES
+
+
+def _check_expression(key: str, text: str) -> None:
+    """Raises ConfigError; also for what compiles with a warning, which will mean something else one day."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            re.compile(text.encode())
+        except UnicodeEncodeError as error:
+            raise ConfigError(f"{key}: not UTF-8 text: {error.reason}") from error
+        except (re.error, RecursionError, OverflowError, Warning) as error:
+            raise ConfigError(f"{key}: not a regular expression: {error}") from error
 
 
 def _positive(key: str, value: float, *, zero: bool = False, forever: bool = False) -> None:

@@ -155,11 +155,6 @@ class Duplication:
         """What was duplicated so far; after ``on_done``, everything."""
         return Duplicated(self._size_bytes, tuple(sink.result() for sink in self._sinks))
 
-    @property
-    def size_bytes(self) -> int:
-        """How much every sink that is left has, or had when it was left out."""
-        return self._size_bytes
-
     def start(self) -> None:
         """Begin; what goes wrong from now on is told in the result or by ``failure``."""
         self._epoll.register(self._source, select.EPOLLIN | select.EPOLLET)

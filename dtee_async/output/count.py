@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import compress
 from typing import TYPE_CHECKING
 
 from ..core.write import Stream
@@ -34,9 +33,7 @@ class CountOutput:
         """Nothing is asked of the engine."""
 
     def write(self, batch: Batch) -> None:
-        err_bytes = 0
-        if Stream.STDERR in batch.streams:
-            err_bytes = sum(compress(batch.lengths, [stream == Stream.STDERR for stream in batch.streams]))
+        err_bytes = batch.size_of(Stream.STDERR)
         self._counts.err_bytes += err_bytes
         self._counts.out_bytes += batch.size_bytes - err_bytes
 

@@ -13,7 +13,7 @@ from ..output.file import open_file, truncate_file
 from ..output.piped import PipedOutput
 
 if TYPE_CHECKING:
-    from ..core.contracts import Loop
+    from ..core.contracts import Loop, Output
     from ..core.outputs import OutputFile
     from ..core.spec import JobSpec
 
@@ -120,3 +120,9 @@ def _truncate(opened: Iterable[tuple[int, OutputFile]]) -> None:
     for fd, file in opened:
         if not file.append:
             truncate_file(fd, file.path)
+
+
+def close_all(outputs: Sequence[Output]) -> None:
+    """Close outputs that never got a job."""
+    for output in outputs:
+        output.close()

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from ..core.policy import Health
     from ..core.spec import JobSpec
 
-NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
-"""What a service manager says to us, and not to the commands that we run: to be left out of their environment."""
-
 
 class Sign(Enum):
     """What can say that a job is ready."""
@@ -75,7 +72,7 @@ class HealthWatch:
         surroundings: Surroundings = NOTHING,
     ) -> None:
         self.environment: dict[str, str] = {}
-        """To be added to the command's, when NOT_INHERITED was left out of that."""
+        """To be added to the command's (see core.policy.NOT_INHERITED)."""
         self.child_fds: dict[int, int] = {}
         """For the numbers that the child is to have, which fd of ours each is."""
         self.outputs: list[Output] = []

@@ -6,11 +6,10 @@ what they have reached; all policy is arithmetic in core.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -41,95 +40,20 @@ from .events import (
     ShutdownFailed,
     StillWaiting,
 )
-from .health import HealthWatch
-from .job import NOTHING, Job, Surroundings
+from .files import close_all
+from .house import Bell, House, Outlets, Tally
 
 if TYPE_CHECKING:
-    from ..core.contracts import Loop, Output, Timer
+    from ..core.contracts import Output, Timer
     from ..core.spec import JobSpec
-    from ..engine.captures import Captures
     from ..engine.command import Outcome
+    from .health import HealthWatch
+    from .job import Job
 
 REMEDY = 'capture = "turnstile"'
 EX_NOINPUT, EX_UNAVAILABLE, EX_OSERR, EX_IOERR = 66, 69, 71, 74
 STILL_WAITING_S = 2.0
 STOPPED = "the run was stopped"
-
-
-class Outlets(Protocol):
-    """Where the output of a job goes, run after run."""
-
-    def open(self) -> Sequence[Output]:
-        """The outputs of one run, which closes them. Raises OutputError."""
-        ...
-
-    def close(self) -> None:
-        """There will be no further run."""
-        ...
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What a service has to do with the world; a test has its own."""
-
-    make_job: Callable[..., Job] = Job
-    make_health: Callable[..., HealthWatch] = HealthWatch
-    random: Callable[[], float] = random.random
-
-
-REAL = Scene()
-
-
-@dataclass(frozen=True)
-class House:
-    """What all services of a supervisor share. ``fail`` is told the status of each failure, ``end_run`` that a job ends the whole run."""
-
-    loop: Loop
-    captures: Captures
-    tell: Callable[[Event], None]
-    fail: Callable[[int], None]
-    end_run: Callable[[str, int], None]
-    slots: anyio.Semaphore
-    """How many jobs run at once."""
-    surroundings: Surroundings = NOTHING
-    scene: Scene = REAL
-
-
-@dataclass
-class Tally:
-    """What a job has used, over all its runs."""
-
-    duration_s: float = 0.0
-    cpu_s: float = 0.0
-    max_rss_bytes: int = 0
-    status: int | None = None
-    """Of the last run, as a shell shows it; None: it never ran."""
-
-    def add(self, outcome: Outcome) -> None:
-        """Count a run."""
-        exit = outcome.exit
-        self.duration_s += outcome.duration_s
-        self.cpu_s += exit.user_s + exit.system_s
-        self.max_rss_bytes = max(self.max_rss_bytes, exit.max_rss_bytes)
-        self.status = exit.status
-
-
-class Bell:
-    """Wakes all who wait at the moment. It can be rung from a callback of the loop, where an anyio.Event cannot even be made."""
-
-    def __init__(self) -> None:
-        self._waiting: list[anyio.Event] = []
-
-    async def wait(self) -> None:
-        """Until it is rung."""
-        event = anyio.Event()
-        self._waiting.append(event)
-        await event.wait()
-
-    def ring(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for event in waiting:
-            event.set()
 
 
 class _Run:
@@ -193,6 +117,12 @@ class Service:
             case Condition.COMPLETED_SUCCESSFULLY:
                 reached = self.state is State.COMPLETED
         return reached or (False if self.state.final else None)
+
+    async def reaches(self, condition: Condition) -> bool:
+        """Wait until it has reached that; False: it never will."""
+        while (reached := self.has_reached(condition)) is None:
+            await self.changed.wait()
+        return reached
 
     async def ended(self) -> None:
         """Wait until nothing more happens to it."""
@@ -553,9 +483,3 @@ class Service:
 async def _watch(health: HealthWatch, run: _Run) -> None:
     with run.watching:
         await health.run()
-
-
-def close_all(outputs: Sequence[Output]) -> None:
-    """Close outputs that never got a job."""
-    for output in outputs:
-        output.close()

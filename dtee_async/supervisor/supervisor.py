@@ -11,15 +11,15 @@ import anyio
 
 from ..core.graph import check_dependencies
 from .events import Event, Stopping, StraysKilled
+from .house import REAL, House, Outlets, Scene
 from .job import NOTHING, Surroundings
-from .service import REAL, House, Outlets, Scene, Service
+from .service import Service
 from .stop import end_strays
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from ..core.contracts import Loop
-    from ..core.policy import Condition
     from ..core.spec import JobSpec
     from ..engine.captures import Captures
 
@@ -119,12 +119,6 @@ class Supervisor:
     def close(self) -> None:
         """Nothing more will be added: the run ends with the last job."""
         self._closing.set()
-
-    async def reaches(self, service: Service, condition: Condition) -> bool:
-        """Wait until the job has reached that; False: it never will."""
-        while (reached := service.has_reached(condition)) is None:
-            await service.changed.wait()
-        return reached
 
     def stop_job(self, service: Service) -> list[Service]:
         """End this job, and first all that depend on it; those that are ended. The others go on."""

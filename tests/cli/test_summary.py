@@ -10,7 +10,7 @@ import pytest
 from dtee_async.cli.summary import MANY, fields, summary, went_well
 from dtee_async.core.lifecycle import State
 from dtee_async.output.count import Counts
-from dtee_async.supervisor.service import Tally
+from dtee_async.supervisor.house import Tally
 
 
 def job(name, state=State.COMPLETED, restarts=0, out_bytes=0, err_bytes=0, **tally):

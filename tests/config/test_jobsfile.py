@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from dtee_async.config.jobsfile import load_jobs
+from dtee_async.config import jobsfile
 from dtee_async.config.tables import JobTable
 from dtee_async.core.capture import CaptureSpec
 from dtee_async.core.outputs import OUTPUT_KEYS, OutputFile
@@ -36,7 +36,7 @@ def load(tmp_path):
     def write_and_load(content, environment=None):
         path = tmp_path / "jobs.toml"
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return load_jobs(str(path), environment or {})
+        return list(jobsfile.load([str(path)], environment or {}).jobs)
 
     return write_and_load
 
@@ -60,12 +60,12 @@ def wrong(load, tmp_path):
 
 def test_no_such_file(tmp_path):
     with pytest.raises(ConfigError, match=r"^/.*/nope\.toml: No such file or directory$"):
-        load_jobs(f"{tmp_path}/nope.toml", {})
+        jobsfile.load([f"{tmp_path}/nope.toml"], {})
 
 
 def test_a_directory_is_no_jobs_file(tmp_path):
     with pytest.raises(ConfigError) as caught:
-        load_jobs(str(tmp_path), {})
+        jobsfile.load([str(tmp_path)], {})
     assert str(caught.value) == f"{tmp_path}: Is a directory"
 
 
@@ -464,7 +464,7 @@ def test_relative_paths_are_relative_to_the_file_and_not_to_where_we_are(tmp_pat
     (tmp_path / "conf" / "web.env").write_text("A=1\n")
     (tmp_path / "conf" / "jobs.toml").write_text(WEB + 'working_dir = "srv"\nenv_file = "web.env"\nout_append = "a.log"\n')
     monkeypatch.chdir(tmp_path)
-    (spec,) = load_jobs("conf/jobs.toml", {})
+    (spec,) = jobsfile.load(["conf/jobs.toml"], {}).jobs
     assert spec.working_dir == f"{tmp_path}/conf/srv"
     assert spec.environment == {"A": "1"}
     assert [file.path for file in spec.outputs] == [f"{tmp_path}/conf/a.log"]
@@ -552,7 +552,7 @@ def folder(tmp_path_factory):
 def load_in(folder, content):
     path = folder / "jobs.toml"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return load_jobs(str(path), {"HOME": "/root"})
+    return list(jobsfile.load([str(path)], {"HOME": "/root"}).jobs)
 
 
 def specs_or_config_error(folder, content):

@@ -157,10 +157,10 @@ def test_detaching_a_detached_batch_copies_nothing():
 
 
 def test_a_detached_batch_is_freed_when_it_is_dropped_and_does_not_wait_for_the_garbage_collector():
-    gc.collect()
+    size_bytes = 123_457
     gc.disable()
     try:
-        received([(OUT, b"a" * 1000)])[0].detach()
-        assert gc.collect() == 0
+        received([(OUT, b"a" * size_bytes)])[0].detach()
+        assert [each for each in gc.get_objects() if isinstance(each, Batch) and each.size_bytes == size_bytes] == []
     finally:
         gc.enable()

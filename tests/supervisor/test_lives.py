@@ -23,7 +23,7 @@ from dtee_async.engine.command import Outcome
 from dtee_async.errors import CaptureError, OutputError, SpawnError
 from dtee_async.process.group import Member
 from dtee_async.supervisor.events import JobExited, JobGivenUp, JobNotEnded, JobReady, JobRestarting, JobSkipped, JobStarted, JobUnhealthy
-from dtee_async.supervisor.service import Scene
+from dtee_async.supervisor.house import Scene
 from dtee_async.supervisor.supervisor import Supervisor
 
 NO_PID = 1 << 30

@@ -1,7 +1,6 @@
 """What type checkers say of the public interface: strict code needs no cast and no ignore, and every public type is known."""
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,19 +19,9 @@ def test_mypy_is_strict_about_a_sample_of_use(tmp_path):
     assert (done.returncode, done.stdout) == (0, "Success: no issues found in 1 source file\n")
 
 
-def pyright():
-    """The program, which needs node."""
-    program = BIN / "pyright"
-    if not program.exists():
-        pytest.skip("pyright is not installed: pip install pyright")
-    if shutil.which("node") is None:
-        pytest.skip("pyright needs node, which is not installed: it would fetch one")
-    return program
-
-
 @pytest.mark.timeout(300)
 def test_every_public_type_is_known():
-    words = [pyright(), "--verifytypes", "dtee_async", "--ignoreexternal", "--outputjson", "--pythonpath", sys.executable]
+    words = [BIN / "pyright", "--verifytypes", "dtee_async", "--ignoreexternal", "--outputjson", "--pythonpath", sys.executable]
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True)
     said = json.loads(done.stdout)["typeCompleteness"]
     assert said["exportedSymbolCounts"]["withUnknownType"] == 0
