@@ -8,16 +8,22 @@ from .version import __version__ as __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .api.events import EventsLost as EventsLost
     from .api.jobs import RunningJob as RunningJob
     from .api.jobs import open_job as open_job
     from .api.jobs import run as run
     from .api.jobs import run_sync as run_sync
+    from .api.pipelines import RunningPipeline as RunningPipeline
+    from .api.pipelines import open_pipeline as open_pipeline
+    from .api.pipelines import run_pipeline as run_pipeline
     from .api.stdin import StdinPipe as StdinPipe
-    from .api.supervising import EventsLost as EventsLost
-    from .api.supervising import JobResult as JobResult
-    from .api.supervising import SupervisedJob as SupervisedJob
+    from .api.supervised import JobResult as JobResult
+    from .api.supervised import SupervisedJob as SupervisedJob
     from .api.supervising import Supervisor as Supervisor
+    from .core.batch import Batch as Batch
     from .core.capture import CaptureSpec as CaptureSpec
+    from .core.contracts import Flow as Flow
+    from .core.contracts import Output as Output
     from .core.exit import Exit as Exit
     from .core.lifecycle import State as State
     from .core.outputs import OutputFile as OutputFile
@@ -32,6 +38,7 @@ if TYPE_CHECKING:
     from .core.policy import Shutdown as Shutdown
     from .core.policy import TcpCheck as TcpCheck
     from .core.result import Captured as Captured
+    from .core.result import PipelineResult as PipelineResult
     from .core.result import Result as Result
     from .core.spec import JobSpec as JobSpec
     from .core.textlines import Line as Line
@@ -73,11 +80,15 @@ _HOME = {
     "open_job": ".api.jobs",
     "run": ".api.jobs",
     "run_sync": ".api.jobs",
+    "RunningPipeline": ".api.pipelines",
+    "open_pipeline": ".api.pipelines",
+    "run_pipeline": ".api.pipelines",
     "StdinPipe": ".api.stdin",
     "JobSpec": ".core.spec",
     "Line": ".core.textlines",
     "Exit": ".core.exit",
     "Captured": ".core.result",
+    "PipelineResult": ".core.result",
     "Result": ".core.result",
     "Stream": ".core.write",
     "Write": ".core.write",
@@ -91,11 +102,14 @@ _HOME = {
     "OutputError": ".errors",
     "SpawnError": ".errors",
     "UnknownExitStatusError": ".errors",
-    "EventsLost": ".api.supervising",
-    "JobResult": ".api.supervising",
-    "SupervisedJob": ".api.supervising",
+    "EventsLost": ".api.events",
+    "JobResult": ".api.supervised",
+    "SupervisedJob": ".api.supervised",
     "Supervisor": ".api.supervising",
+    "Batch": ".core.batch",
     "CaptureSpec": ".core.capture",
+    "Flow": ".core.contracts",
+    "Output": ".core.contracts",
     "State": ".core.lifecycle",
     "Availability": ".core.policy",
     "Condition": ".core.policy",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .core.result import Result
+    from .core.result import PipelineResult, Result
 
 
 class DteeError(Exception):
@@ -40,18 +40,26 @@ class LoopError(DteeError, RuntimeError):
 
 
 class CommandTimeoutError(DteeError, TimeoutError):
-    """The command took longer than ``timeout_s``, and was ended; ``result`` has what it wrote until then."""
+    """The command took longer than ``timeout_s``, and was ended; ``result`` has what it wrote until then.
 
-    def __init__(self, result: Result, timeout_s: float) -> None:
+    ``pipeline`` has that of all commands, if it was one of a pipeline.
+    """
+
+    def __init__(self, result: Result, timeout_s: float, pipeline: PipelineResult | None = None) -> None:
         self.result = result
         self.timeout_s = timeout_s
+        self.pipeline = pipeline
         super().__init__(f"{result.command}: not done in {timeout_s:g} s")
 
 
 class CommandFailedError(DteeError):
-    """The command ended with a non-zero status or by a signal, and ``check=True`` was asked for."""
+    """The command ended with a non-zero status or by a signal, and ``check=True`` was asked for.
 
-    def __init__(self, result: Result) -> None:
+    ``pipeline`` has the results of all commands, if it was one of a pipeline.
+    """
+
+    def __init__(self, result: Result, pipeline: PipelineResult | None = None) -> None:
         self.result = result
+        self.pipeline = pipeline
         tail = b"\n".join(result.stderr.splitlines()[-5:]).decode("utf-8", "backslashreplace")
         super().__init__(f"{result.exit.describe(result.command)}" + (f"\n{tail}" if tail else ""))

@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Unpack
 import pytest
 
 if TYPE_CHECKING:
-    from .api.jobs import Keep
-    from .api.specs import Command, Options
-    from .api.stdin import Stdin
+    from .api.specs import Command, RunOptions
     from .core.result import Result
 
 SHOWN_LINES = 1000
@@ -35,18 +33,7 @@ class CapturedRun:
         self.results: list[Result] = []
         self._item = item
 
-    def __call__(
-        self,
-        command: Command,
-        *,
-        stdin: Stdin = None,
-        check: bool = False,
-        timeout_s: float | None = None,
-        limit_bytes: int | None = None,
-        keep: Keep = "head",
-        grace_s: float | None = None,
-        **options: Unpack[Options],
-    ) -> Result:
+    def __call__(self, command: Command, **options: Unpack[RunOptions]) -> Result:
         """Run a command, wait for it, and return its Result. See run() for the parameters. Raises as run_sync()."""
         from .api.jobs import run_sync
         from .errors import CommandFailedError, CommandTimeoutError
@@ -54,9 +41,7 @@ class CapturedRun:
         if _loop_runs():
             raise RuntimeError("captured_run is for a test that is not async; in this one: await dtee_async.run(...)")
         try:
-            result = run_sync(
-                command, stdin=stdin, check=check, timeout_s=timeout_s, limit_bytes=limit_bytes, keep=keep, grace_s=grace_s, **options
-            )
+            result = run_sync(command, **options)
         except (CommandFailedError, CommandTimeoutError) as error:
             self._show(error.result)
             raise

@@ -9,6 +9,7 @@ import anyio
 
 from ..core.textlines import Line, LineSplitter
 from ..core.write import Write
+from ..output.consumers import Border
 
 if TYPE_CHECKING:
     from typing import Self
@@ -95,7 +96,13 @@ class Lines(_Iterator[Line]):
     def __init__(self, consumers: Consumers, limit_bytes: int) -> None:
         """Raises ConfigError."""
         splitter = LineSplitter(limit_bytes)
-        super().__init__(_Source(consumers, lambda batch: (line for write in batch for line in splitter.feed(write)), splitter.end))
+
+        def lines(batch: Batch) -> Iterator[Line]:
+            if isinstance(batch, Border):
+                return iter(splitter.end())
+            return (line for write in batch for line in splitter.feed(write))
+
+        super().__init__(_Source(consumers, lines, splitter.end))
 
 
 def _writes(batch: Batch) -> Iterator[Write]:

@@ -9,28 +9,29 @@ from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import anyio
 
+from ..core.lifecycle import State
 from ..core.result import Captured, Result
 from ..core.textlines import LINE_BYTES
 from ..errors import CommandFailedError, CommandTimeoutError, OutputError
 from ..output.consumers import Consumers
+from ..output.guarded import GuardedOutput
 from ..output.memory import BoundedMemory, MemoryOutput
 from ..supervisor.files import close_all, open_in_host
 from ..supervisor.job import NOTHING, Job, Surroundings
 from .iterators import Lines, Writes
-from .loops import captures_of_loop, running_loop
-from .specs import Command, Options, make_spec
+from .loops import HostLoop, captures_of_loop, running_loop
+from .specs import Command, Keep, Options, RunOptions, make_spec
 from .stdin import Stdin, StdinPipe, one_chunk
 
 if TYPE_CHECKING:
-    from ..core.contracts import Output
+    from ..core.contracts import Loop, Output
     from ..core.spec import JobSpec
     from ..engine.command import Outcome
 
-Keep = Literal["head", "tail"]
 _NOTHING = Captured(b"", (), b"", (), (), b"")
 
 
@@ -42,7 +43,14 @@ class RunningJob:
     a command that has much to say waits for that.
     """
 
-    def __init__(self, spec: JobSpec, stdin: Stdin, outputs: Sequence[Output], memory: MemoryOutput | BoundedMemory | None) -> None:
+    def __init__(
+        self,
+        spec: JobSpec,
+        stdin: Stdin,
+        outputs: Sequence[Output],
+        memory: MemoryOutput | BoundedMemory | None,
+        stdout_fd: int | None = None,
+    ) -> None:
         """Start it. Raises as run()."""
         self.spec = spec
         self.stdin: StdinPipe | None = None
@@ -52,11 +60,12 @@ class RunningJob:
         self._errors: list[OSError] = []
         self._result: Result | None = None
         self._feeding: asyncio.Task[None] | None = None
+        self._is_ending = False
         loop = running_loop()
         pipe = StdinPipe() if isinstance(stdin, bytes | AsyncIterable) or stdin == "pipe" else None
         try:
-            surroundings = NOTHING if stdin is None else replace(NOTHING, stdin=_stdin_fd(stdin, pipe))
-            self._job = self._make_job(loop, outputs, surroundings)
+            surroundings = replace(NOTHING, stdin=stdin is not None and _stdin_fd(stdin, pipe), stdout=stdout_fd)
+            self._job = self._make_job(HostLoop(loop), outputs, surroundings)
             self._started = datetime.now(UTC)
             self._job.start()
         except BaseException:
@@ -73,7 +82,7 @@ class RunningJob:
                 assert isinstance(chunks, AsyncIterable)
                 self._feeding = loop.create_task(pipe.send_all(chunks))
 
-    def _make_job(self, loop: asyncio.AbstractEventLoop, outputs: Sequence[Output], surroundings: Surroundings) -> Job:
+    def _make_job(self, loop: Loop, outputs: Sequence[Output], surroundings: Surroundings) -> Job:
         everything = [*outputs, *([self._memory] if self._memory is not None else ()), *open_in_host(self.spec.outputs, loop)]
         try:
             return Job(loop, captures_of_loop(), self.spec, everything, self._report, surroundings=surroundings)
@@ -82,7 +91,7 @@ class RunningJob:
             raise
 
     def _report(self, output: Output, error: OSError) -> None:
-        self._errors.append(OutputError(error.errno, error.strerror, output.name))
+        self._errors.append(error if isinstance(error, OutputError) else OutputError(error.errno, error.strerror, output.name))
 
     # What it says
 
@@ -119,6 +128,14 @@ class RunningJob:
         return self._job.pid
 
     @property
+    def state(self) -> State:
+        """Running; Terminating, when it is being ended; Completed or Failed, when it has ended and its outputs have everything."""
+        outcome = self._job.outcome
+        if outcome is None:
+            return State.TERMINATING if self._is_ending else State.RUNNING
+        return State.COMPLETED if self.spec.succeeded(outcome.exit) else State.FAILED
+
+    @property
     def result(self) -> Result | None:
         """How it ended; None before somebody has waited for that."""
         return self._result
@@ -142,8 +159,7 @@ class RunningJob:
         return await self.wait()  # it is there: nothing is waited for
 
     async def _stop(self, grace_s: float | None) -> None:
-        if self._consumers is not None:
-            self._consumers.let_go()
+        self._end_now()
         try:
             await self._job.stop(grace_s)
         except BaseException:  # cancelled once more, which no shield stops: there is no patience left
@@ -154,8 +170,7 @@ class RunningJob:
 
     async def kill(self) -> Result:
         """KILL the whole process group at once; what it wrote before is delivered."""
-        if self._consumers is not None:
-            self._consumers.let_go()
+        self._end_now()
         self.send_signal(signal.SIGKILL)
         return await self.wait()
 
@@ -178,6 +193,11 @@ class RunningJob:
     def _begin(self) -> None:
         if self._consumers is not None:
             self._consumers.begin()
+
+    def _end_now(self) -> None:
+        self._is_ending = True
+        if self._consumers is not None:
+            self._consumers.let_go()
 
     async def _end_feeding(self) -> None:
         if self.stdin is not None:
@@ -226,6 +246,7 @@ async def open_job(
     command: Command,
     *,
     stdin: Stdin = None,
+    outputs: Sequence[Output] = (),
     limit_bytes: int = 0,
     keep: Keep = "tail",
     grace_s: float | None = None,
@@ -235,11 +256,12 @@ async def open_job(
 
     Leaving the block ends the whole process group (TERM, ``grace_s`` seconds, KILL) if it has not ended: call
     ``await job.wait()`` in it to let it finish. The result keeps the first or last ``limit_bytes``; by default nothing.
+    ``outputs`` as of run().
 
     Raises as run(); an error of the block is raised as it is.
     """
     memory = BoundedMemory(limit_bytes, keep) if limit_bytes else None
-    job = RunningJob(make_spec(command, options), stdin, [Consumers()], memory)
+    job = RunningJob(make_spec(command, options), stdin, [Consumers(), *map(GuardedOutput, outputs)], memory)
     try:
         yield job
     except BaseException:
@@ -254,6 +276,7 @@ async def run(
     command: Command,
     *,
     stdin: Stdin = None,
+    outputs: Sequence[Output] = (),
     check: bool = False,
     timeout_s: float | None = None,
     limit_bytes: int | None = None,
@@ -263,46 +286,40 @@ async def run(
 ) -> Result:
     """Run a command and keep every write it makes, in order; its session is its own. See Options for the rest.
 
-    ``command``: an argument vector, a string for the shell, or a JobSpec. ``limit_bytes``: keep no more than that, the
-    first or the last; the result says how much was dropped. Cancelling, and ``timeout_s``, end the whole process
-    group (TERM, ``grace_s`` seconds, KILL), and the files get all that was captured. The result says
-    which capture mode it was and what that promises.
+    ``command``: an argument vector, a string for the shell, or a JobSpec. ``stdin``: /dev/null, bytes, a file, an async
+    iterator of bytes, or ``"inherit"``. ``outputs``: objects of yours that get every batch of writes, see Output; one that
+    raises is left out. ``limit_bytes``: keep no more than that, the first or the last; the result says how much was
+    dropped. Cancelling, and ``timeout_s``, end the whole process group (TERM, ``grace_s`` seconds, KILL), and the
+    outputs get all that was captured; a CancelledError has it, too: the Result is its attribute ``result``. The result
+    says which capture mode it was and what that promises.
 
     Raises ConfigError, OutputError, CaptureError, SpawnError (CommandNotFoundError, which is a
     FileNotFoundError, when there is no such program), UnknownExitStatusError; with ``check``,
     CommandFailedError, and after ``timeout_s`` CommandTimeoutError, which carry the result; LoopError outside asyncio and uvloop.
     """
     memory = MemoryOutput() if limit_bytes is None else BoundedMemory(limit_bytes, keep)
-    job = RunningJob(make_spec(command, options), stdin, [], memory)
+    job = RunningJob(make_spec(command, options), stdin, [*map(GuardedOutput, outputs)], memory)
     result: Result | None = None
     try:
         with anyio.move_on_after(timeout_s):
             result = await job.wait()
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(Exception):
             await job.terminate(grace_s)
+        if isinstance(error, asyncio.CancelledError):
+            vars(error)["result"] = job.result
         raise
     if result is None:
         assert timeout_s is not None
         raise CommandTimeoutError(await job.terminate(grace_s), timeout_s)
-    if check and (result.signal is not None or result.returncode not in job.spec.success_exit_codes):
+    if check and not job.spec.succeeded(result.exit):
         raise CommandFailedError(result)
     return result
 
 
-def run_sync(
-    command: Command,
-    *,
-    stdin: Stdin = None,
-    check: bool = False,
-    timeout_s: float | None = None,
-    limit_bytes: int | None = None,
-    keep: Keep = "head",
-    grace_s: float | None = None,
-    **options: Unpack[Options],
-) -> Result:
+def run_sync(command: Command, **options: Unpack[RunOptions]) -> Result:
     """run(), for a script without an event loop. Raises as run(), and RuntimeError where a loop runs already."""
-    running = run(command, stdin=stdin, check=check, timeout_s=timeout_s, limit_bytes=limit_bytes, keep=keep, grace_s=grace_s, **options)
+    running = run(command, **options)
     try:
         return asyncio.run(running)
     finally:

@@ -1,15 +1,62 @@
-"""Owns what the captures of one loop share in a host application: it comes with the first of them, and goes with the loop."""
+"""Owns the loop of a host application as we use it: what its captures share, and that Ctrl-C cuts none of our callbacks short."""
 
 from __future__ import annotations
 
+import _signal  # signal's own functions look for an enum member each time, which takes longer than many a callback
 import asyncio
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from anyio.lowlevel import RunVar
 
 from ..engine.captures import Captures
 from ..errors import LoopError
 
+if TYPE_CHECKING:
+    from ..core.contracts import Timer
+
 _captures: RunVar[Captures] = RunVar("dtee_async_captures")
+
+
+class HostLoop:
+    """The loop of the application, as a Loop of ours. A KeyboardInterrupt is raised after a callback of ours, and never in it.
+
+    Who runs a loop by ``asyncio.run()`` has no such exception in callbacks; with ``loop.run_until_complete()``, or in a notebook, it
+    could come between a receive and the outputs, and what was received would be lost.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.time = loop.time
+        self.remove_reader = loop.remove_reader
+        self.remove_writer = loop.remove_writer
+        self._loop = loop
+
+    def add_reader(self, fd: int, callback: Callable[..., object], /, *args: object) -> object:
+        return self._loop.add_reader(fd, _uninterrupted, callback, *args)
+
+    def add_writer(self, fd: int, callback: Callable[..., object], /, *args: object) -> object:
+        return self._loop.add_writer(fd, _uninterrupted, callback, *args)
+
+    def call_later(self, delay: float, callback: Callable[..., object], /, *args: object) -> Timer:
+        return self._loop.call_later(delay, _uninterrupted, callback, *args)
+
+    def call_soon_threadsafe(self, callback: Callable[..., object], /, *args: object) -> object:
+        return self._loop.call_soon_threadsafe(_uninterrupted, callback, *args)
+
+
+def _uninterrupted(callback: Callable[..., object], *args: object) -> None:
+    if _signal.getsignal(_signal.SIGINT) is not _signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        callback(*args)  # it is not there that it would be raised
+        return
+    interrupts: list[object] = []
+    _signal.signal(_signal.SIGINT, lambda *interrupt: interrupts.append(interrupt))
+    try:
+        callback(*args)
+    finally:
+        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+        if interrupts:
+            raise KeyboardInterrupt
 
 
 def running_loop() -> asyncio.AbstractEventLoop:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 from array import array
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from itertools import accumulate, compress
+from itertools import accumulate, compress, repeat
 from typing import NamedTuple, overload
 
 from .exit import Exit
@@ -126,3 +127,24 @@ class Result(NamedTuple):
     def cpu(self) -> float:
         """Processor time in seconds, user and system."""
         return self.exit.user_s + self.exit.system_s
+
+
+class PipelineResult(NamedTuple):
+    """How the commands of a pipeline ended, each with what was captured of it: stderr, and of the last one stdout, too."""
+
+    results: tuple[Result, ...]
+
+    @property
+    def returncode(self) -> int:
+        """That of the last command that did not end with 0, as pipefail of the shells has it; 0 when there is none. -N for signal N."""
+        return next((result.returncode for result in reversed(self.results) if result.returncode), 0)
+
+    @property
+    def stdout(self) -> bytes:
+        """What came out at the end."""
+        return self.results[-1].stdout
+
+    def writes(self) -> Iterator[tuple[int, Write]]:
+        """Every write that was captured, with the number of its command, by the time of the write."""
+        each = (zip(repeat(number), result.writes, strict=False) for number, result in enumerate(self.results))
+        return heapq.merge(*each, key=lambda numbered: numbered[1].time_ns)

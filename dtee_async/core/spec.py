@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ..errors import ConfigError
 from .capture import AUTO, LINGER_S, CaptureSpec
+from .exit import Exit
 from .outputs import OutputFile
 from .policy import AVAILABILITY, HEALTH, PRIVILEGES, SHUTDOWN, Availability, Condition, Health, Privileges, Shutdown
 
@@ -60,6 +61,10 @@ class JobSpec:
             raise ConfigError(f"linger_s: expected a number of seconds, got {self.linger_s}")
         if wrong := [code for code in self.success_exit_codes if not 0 <= code <= 255]:
             raise ConfigError(f"success_exit_codes: expected numbers from 0 to 255, got {wrong[0]}")
+
+    def succeeded(self, exit: Exit) -> bool:
+        """Whether a run that ended so is no failure."""
+        return exit.returncode in self.success_exit_codes
 
     @property
     def listen_s(self) -> float:

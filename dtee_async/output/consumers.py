@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..core.batch import Batch
+
 if TYPE_CHECKING:
-    from ..core.batch import Batch
     from ..core.contracts import Flow
     from ..core.exit import Exit
 
@@ -16,6 +17,16 @@ HELD_BYTES = 1 << 20
 
 LAST_BYTES = 8 << 20
 """A consumer that has not taken this much of a job that is being ended misses the rest."""
+
+
+class Border(Batch):
+    """No writes: what comes after it is of another attempt."""
+
+    def __init__(self) -> None:
+        super().__init__([], (), b"")
+
+    def detach(self) -> Batch:
+        return self
 
 
 class Consumer:

@@ -18,7 +18,7 @@ import os
 import sys
 
 # `signal` makes enums of them, which is a fifth of all the time that we take.
-from _signal import SIG_DFL, SIGINT, SIGPIPE, SIGXFSZ, default_int_handler, getsignal, signal  # type: ignore[import-not-found]
+from _signal import SIG_DFL, SIGINT, SIGPIPE, SIGXFSZ, default_int_handler, getsignal, signal
 from errno import EIO, EPERM
 from fcntl import F_DUPFD_CLOEXEC, fcntl, ioctl
 from stat import S_ISCHR, S_ISFIFO

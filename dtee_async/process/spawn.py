@@ -26,10 +26,11 @@ class SpawnPlan(NamedTuple):
     """How to start a command.
 
     ``stdin``: True gives the child ours, False gives it /dev/null; a number, that fd of ours, which stays
-    ours. ``own_session``: the child leads a session and a process group of its own, and inherits none of our fds; else it stays in ours
-    (unless it gets a terminal of its own) and gets whatever inheritable fds we were given ourselves.
-    ``privileges``: as whom it runs, None as we do. ``extra_fds``: the child's number -> our fd, which
-    stays ours; with ``own_session`` only. ``fd_limit``: whose soft limit of open fds it gets, None for ours. ``kin``: who is told of it.
+    ours. ``stdout``: such an fd in the place of what captures it. ``own_session``: the child leads a session and a
+    process group of its own, and inherits none of our fds; else it stays in ours (unless it gets a terminal of its
+    own) and gets whatever inheritable fds we were given ourselves. ``privileges``: as whom it runs, None as we do.
+    ``extra_fds``: the child's number -> our fd, which stays ours; with ``own_session`` only. ``fd_limit``: whose soft
+    limit of open fds it gets, None for ours. ``kin``: who is told of it.
     """
 
     argv: Sequence[str]
@@ -41,6 +42,7 @@ class SpawnPlan(NamedTuple):
     extra_fds: Mapping[int, int] = _NO_FDS
     fd_limit: FdLimit | None = None
     kin: Kin | None = None
+    stdout: int | None = None
 
 
 def spawn(plan: SpawnPlan, fds: ChildFds) -> Child:
@@ -90,7 +92,7 @@ def _start(plan: SpawnPlan, fds: ChildFds) -> subprocess.Popen[bytes]:
 def _popen(plan: SpawnPlan, argv: list[str], fds: ChildFds, steps: Sequence[str]) -> subprocess.Popen[bytes]:
     settings: dict[str, Any] = {
         "stdin": _stdin(plan, fds),
-        "stdout": fds.stdout,
+        "stdout": fds.stdout if plan.stdout is None else plan.stdout,
         "stderr": fds.stderr,
         "cwd": plan.working_dir,
         "env": plan.environment,

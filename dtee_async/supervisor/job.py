@@ -40,6 +40,7 @@ class Surroundings:
     ours. ``census``: then all processes of the job are ended with it, also those that left its
     group; for a process that is a subreaper. ``fd_limit``: whose soft limit of open fds it gets.
     ``stdin``: False for /dev/null, True for ours, or an fd of ours, which stays ours.
+    ``stdout``: such an fd in the place of a captured stdout.
     """
 
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -47,6 +48,7 @@ class Surroundings:
     census: Census | None = None
     fd_limit: FdLimit | None = None
     stdin: bool | int = False
+    stdout: int | None = None
 
     @property
     def kin(self) -> Kin | None:
@@ -85,6 +87,7 @@ class Job:
             spec.working_dir,
             self._environment(surroundings),
             stdin=surroundings.stdin,
+            stdout=surroundings.stdout,
             privileges=spec.privileges,
             extra_fds=surroundings.extra_fds,
             fd_limit=surroundings.fd_limit,
@@ -98,7 +101,8 @@ class Job:
         self._keyboard: Keyboard | None = None
         self._exited = anyio.Event()
         self._done = anyio.Event()
-        self._outcome: Outcome | None = None
+        self.outcome: Outcome | None = None
+        """How it ended, when its outputs have everything."""
         self._processes: Processes | None = None
         self._asking: set[anyio.CancelScope] = set()
         self._killed = False
@@ -166,14 +170,14 @@ class Job:
             self._keyboard.close()
         if self._losses is not None:
             self._losses.end()
-        self._outcome = outcome
+        self.outcome = outcome
         self._done.set()
 
     async def wait(self) -> Outcome:
         """Until the command has ended and its outputs have everything."""
         await self._done.wait()
-        assert self._outcome is not None
-        return self._outcome
+        assert self.outcome is not None
+        return self.outcome
 
     async def stop(self, grace_s: float | None = None) -> list[Member]:
         """End it as its spec's ``shutdown`` says: ask, wait, kill; the processes that are left nevertheless, which no signal ends.

@@ -79,6 +79,13 @@ class Supervisor:
                 self._group.start_soon(service.run)
         return services
 
+    def remove(self, name: str) -> None:
+        """Forget a job that has ended for good: its name is free. What it has left is left alone from now on."""
+        service = self._by_name.pop(name)
+        self.services.remove(service)
+        for other, _ in service.after:
+            other.before.remove(service)
+
     def _check(self, specs: Sequence[JobSpec]) -> None:
         """What is there was checked when it came, and depends on nobody who is new."""
         known = [replace(service.spec, depends_on={}) for service in self.services] if any(spec.depends_on for spec in specs) else []

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import anyio
 
 from ..api.jobs import RunningJob
+from ..api.loops import running_loop
 from ..api.specs import Command, make_spec
 from ..api.stdin import StdinPipe
 from ..core.batch import Batch
@@ -133,16 +134,16 @@ class _Life:
         self._queue: deque[Batch] = deque()
         self._room = anyio.Event()
         self._done = anyio.Event()
+        self.outcome: Outcome | None = None
 
     def open(self, loop: Any, outputs: Sequence[Output]) -> None:
-        self._loop = loop
         self._capture = Capture(loop, outputs, _no_report)
 
     def start(self) -> None:
         self._capture.on_room = self._deliver
         self._capture.open()
         self._began_s = time.monotonic()
-        self._task = self._loop.create_task(self._live())
+        self._task = running_loop().create_task(self._live())
 
     async def _live(self) -> None:
         with self._playing:
@@ -158,6 +159,7 @@ class _Life:
             flow.output.end(self._exit)
         for flow in self._capture.flows:
             flow.output.close()
+        self.outcome = Outcome(self._exit, self._duration_s, writers_left=False, dropped=(), error=None)
         self._done.set()
 
     def _write(self, stream: Stream, data: bytes) -> None:
@@ -182,7 +184,8 @@ class _Life:
 
     async def wait(self) -> Outcome:
         await self._done.wait()
-        return Outcome(self._exit, self._duration_s, writers_left=False, dropped=(), error=None)
+        assert self.outcome is not None
+        return self.outcome
 
     async def stop(self, grace_s: float | None = None) -> list[object]:
         self.signal(signal.SIGTERM)

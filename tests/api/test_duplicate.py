@@ -379,7 +379,7 @@ async def test_the_null_device_waits_for_a_slow_sink(ends, null):
     work = Working(source, [null, slow])
     work.duplication.start()
     await turns()
-    assert (work.duplication.size_bytes, work.duplication.result.sinks[0].size_bytes) == (0, 4)
+    assert (work.duplication.result.size_bytes, work.duplication.result.sinks[0].size_bytes) == (0, 4)
     assert await ends.call(os.read, slow_reader, 65_536) == bytes(65_536)
     assert await ends.call(os.read, slow_reader, 9) == b"some"
     ends.close(feed)

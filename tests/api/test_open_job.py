@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 import dtee_async
-from dtee_async import JobSpec, Stream, open_job
+from dtee_async import JobSpec, State, Stream, open_job
 from dtee_async.core.outputs import OutputFile
 from dtee_async.process.group import members
 
@@ -404,6 +404,20 @@ async def test_who_is_cancelled_twice_leaves_nothing():
         await task
     assert time.monotonic() - begin < 5
     assert members(pids[0]) == []
+
+
+async def test_its_state():
+    async with open_job("trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.01; done") as job:
+        assert (await anext(job.lines())).data == b"up"
+        assert job.state is State.RUNNING
+        ending = asyncio.create_task(job.terminate())
+        await asyncio.sleep(0)
+        assert job.state is State.TERMINATING
+        await ending
+        assert job.state is State.FAILED
+    async with open_job("true") as job:
+        await job.wait()
+        assert job.state is State.COMPLETED
 
 
 async def test_two_wait_for_the_same_end():

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import inspect
 import os
 import signal
 import subprocess
@@ -13,7 +14,9 @@ import anyio
 import pytest
 
 import dtee_async
-from dtee_async import Stream
+from dtee_async import JobSpec, Stream
+from dtee_async.api.specs import JobOptions, Options, RunOptions
+from dtee_async.core.outputs import OUTPUT_KEYS
 from dtee_async.core.policy import Shutdown
 from dtee_async.process.group import members
 
@@ -136,8 +139,9 @@ async def test_cancelling_ends_the_group_and_the_files_have_what_was_captured(wa
         task = asyncio.create_task(one())
         pid = await its_pid()
         task.cancel()
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(asyncio.CancelledError) as caught:
             await task
+        assert (caught.value.result.combined, caught.value.result.signal) == (b"one\ntwo\n", signal.SIGTERM)
     os.close(reader)
     assert members(pid) == []
     assert log.read_text() == "one\ntwo\n"
@@ -249,7 +253,7 @@ async def test_a_job_spec_says_how_it_is_ended():
 
 
 async def test_an_option_that_does_not_exist_is_refused():
-    with pytest.raises(TypeError, match="unexpected cwd; expected one of name, working_dir"):
+    with pytest.raises(TypeError, match="unexpected cwd; expected one of capture, .*, working_dir"):
         await dtee_async.run("true", cwd="/")
 
 
@@ -284,3 +288,28 @@ async def test_many_at_once_with_much_output_are_complete():
     results = await asyncio.gather(*map(one, range(200)))
     for number, result in enumerate(results):
         assert result.stdout == b"".join(bytes([number, i]) * 32768 for i in range(16))
+
+
+def test_run_sync_takes_what_run_takes():
+    names = {name for name, each in inspect.signature(dtee_async.run).parameters.items() if each.kind is each.KEYWORD_ONLY}
+    assert names | Options.__optional_keys__ == RunOptions.__optional_keys__
+
+
+def test_what_can_be_said_in_options_is_what_a_job_spec_can_say():
+    of_outputs_and_capture = {*OUTPUT_KEYS, "watch_fds", "no_new_privs", "stderr_apart"}
+    names = JobOptions.__optional_keys__ - of_outputs_and_capture
+    assert names == {field.name for field in dataclasses.fields(JobSpec)} - {"command", "outputs", "quiet"}
+
+
+async def test_the_options_are_in_the_spec():
+    options = {
+        "shutdown": dtee_async.Shutdown(signal=signal.SIGINT),
+        "privileges": dtee_async.Privileges(umask=0o77),
+        "success_exit_codes": [0, 3],
+        "die_with_supervisor": True,
+    }
+    async with dtee_async.open_job("umask; exit 3", limit_bytes=100, **options) as job:
+        result = await job.wait()
+        assert (job.state, result.stdout) == (dtee_async.State.COMPLETED, b"0077\n")
+        for name, value in options.items():
+            assert getattr(job.spec, name) == (tuple(value) if isinstance(value, list) else value)

@@ -5,6 +5,7 @@ import gc
 import os
 import signal
 import threading
+import weakref
 
 import anyio
 import pytest
@@ -29,7 +30,7 @@ from dtee_async import (
     Stream,
     Supervisor,
 )
-from dtee_async.api.supervising import EVENTS_HELD
+from dtee_async.api.events import EVENTS_HELD
 from dtee_async.process.group import members
 
 SLEEP = "echo ready; exec sleep 100"
@@ -227,6 +228,52 @@ async def test_a_job_is_stopped_alone_and_what_depends_on_it_before_it():
         told = await collect(events)
         assert [event.job for event in told if isinstance(event, JobExited)] == ["page", "web", "db", "job-6", "other"]
         assert [event.job for event in told if isinstance(event, JobSkipped)] == ["later"]
+
+
+async def test_what_was_removed_is_forgotten_and_its_name_is_free():
+    async with Supervisor() as sup:
+        db = sup.start(SLEEP, name="db")
+        web = sup.start(SLEEP, name="web", depends_on={"db": "process_started"})
+        await speak(db, web)
+        assert (await sup.remove("db")).exit.signal == signal.SIGTERM
+        assert (list(sup.jobs), web.state) == (["web"], State.COMPLETED)
+        with pytest.raises(dtee_async.ConfigError, match="db"):
+            sup.start("true", name="late", depends_on={"db": "process_started"})
+        again = sup.start("echo again", name="db", depends_on={"web": "process_completed"})
+        assert again is not db and (await again.wait()).succeeded
+        with pytest.raises(KeyError):
+            await sup.remove("nobody")
+        await speak(sup.start(SLEEP, name="both"))
+        assert len(set(await asyncio.gather(sup.remove("both"), sup.remove("both")))) == 1
+        await sup.remove("web")
+        await sup.remove("db")
+        assert (dict(sup.jobs), await sup.wait()) == ({}, 0)
+
+
+async def test_who_removes_jobs_that_have_ended_keeps_no_memory():
+    async with Supervisor() as sup:
+        kept = []
+        for _ in range(30):
+            job = sup.start("true", name="one")
+            await job.wait()
+            kept.append(weakref.ref(job))
+            await sup.remove("one")
+        del job
+        gc.collect()
+        assert [each() for each in kept] == [None] * 30
+        assert not sup._run.services and not sup._records
+
+
+async def test_a_job_is_described_by_keywords_as_in_a_jobs_file(tmp_path):
+    async with Supervisor() as sup:
+        sup.start("echo ready; sleep 100", name="db", health=Health("^ready$"), description="the database")
+        web = sup.start(f"mkdir {tmp_path}/d && exit 1; true", name="web", depends_on={"db": "process_log_ready"}, availability=again())
+        off = sup.start("true", name="off", disabled=True)
+        result = await web.wait()
+        assert (result.succeeded, result.attempts, off.state) == (True, 2, State.DISABLED)
+        assert sup.jobs["db"].spec.description == "the database"
+        with pytest.raises(dtee_async.ConfigError, match="condition: expected one of"):
+            sup.start("true", depends_on={"db": "healthy"})
 
 
 async def test_it_stays_open_when_no_job_is_left():

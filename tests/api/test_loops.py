@@ -1,0 +1,114 @@
+"""Callbacks on the loop of a host application, where Ctrl-C is a KeyboardInterrupt that can come anywhere."""
+
+import asyncio
+import hashlib
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+import uvloop
+
+from dtee_async.api.loops import HostLoop
+
+uvloop.new_event_loop().close()  # libuv has a pipe of its own, which comes with the first loop and stays
+
+INTERRUPTED = """
+import asyncio, hashlib, signal, sys, uvloop, dtee_async
+
+class Interrupting:
+    name, wants_stamps, count = "interrupting", False, 0
+    def open(self, flow): pass
+    def write(self, batch):
+        self.count += 1
+        if self.count % 7 == 0 and self.count < 100:
+            signal.raise_signal(signal.SIGINT)
+    def end(self, exit): pass
+    def close(self): return 0
+
+loop = uvloop.new_event_loop() if sys.argv[1] == "uvloop" else asyncio.SelectorEventLoop()
+task = loop.create_task(dtee_async.run(sys.argv[2:], outputs=[Interrupting()]))
+interrupts = 0
+while True:
+    try:
+        result = loop.run_until_complete(task)
+        break
+    except KeyboardInterrupt:
+        interrupts += 1
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+loop.close()
+print(interrupts, hashlib.sha256(result.combined).hexdigest())
+"""
+
+
+def test_a_keyboard_interrupt_in_a_callback_loses_nothing(loop_name, programs, random_writes):
+    both, _, _ = random_writes(3, 5000, 500)
+    words = [sys.executable, "-c", INTERRUPTED, loop_name, programs / "random_writer", "3", "5000", "500"]
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True)
+    interrupts, digest = done.stdout.split()
+    assert (done.returncode, digest) == (0, hashlib.sha256(both).hexdigest())
+    assert int(interrupts) > 3
+
+
+@pytest.fixture
+def loop(loop_name):
+    loop = uvloop.new_event_loop() if loop_name == "uvloop" else asyncio.SelectorEventLoop()
+    yield loop
+    loop.close()
+
+
+def test_the_interrupt_comes_after_the_callback_and_only_once(loop):
+    seen = []
+
+    def callback(word):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        seen.append(word)
+
+    HostLoop(loop).call_soon_threadsafe(callback, "done")
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    assert seen == ["done"]
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_handler_of_the_application_stays_and_is_called_at_once(loop):
+    seen = []
+    before = signal.signal(signal.SIGINT, lambda *_: seen.append("handler"))
+    try:
+
+        def callback():
+            signal.raise_signal(signal.SIGINT)
+            seen.append("callback")
+            loop.stop()
+
+        HostLoop(loop).call_later(0, callback)
+        loop.run_forever()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == ["handler", "callback"]
+
+
+def test_in_another_thread_no_handler_is_touched(loop):
+    seen = []
+    host = HostLoop(loop)
+
+    def work():
+        host.call_soon_threadsafe(lambda: (seen.append(signal.getsignal(signal.SIGINT)), loop.stop()))
+        loop.run_forever()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [signal.default_int_handler]
+
+
+def test_an_error_of_a_callback_is_the_callbacks(loop):
+    caught = []
+    loop.set_exception_handler(lambda _, context: (caught.append(context["exception"]), loop.stop()))
+    HostLoop(loop).call_soon_threadsafe(lambda: 1 / 0)
+    loop.run_forever()
+    assert isinstance(caught[0], ZeroDivisionError)
