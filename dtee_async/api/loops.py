@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import _signal  # signal's own functions look for an enum member each time, which takes longer than many a callback
 import asyncio
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING
 
 from anyio.lowlevel import RunVar
@@ -16,7 +17,7 @@ from ..errors import LoopError
 if TYPE_CHECKING:
     from ..core.contracts import Timer
 
-_captures: RunVar[Captures] = RunVar("dtee_async_captures")
+_captures: RunVar[tuple[Captures, AsyncGenerator[None]]] = RunVar("dtee_async_captures")
 
 
 class HostLoop:
@@ -72,8 +73,19 @@ def running_loop() -> asyncio.AbstractEventLoop:
 def captures_of_loop() -> Captures:
     """What all captures of this loop share, gone with the loop."""
     try:
-        return _captures.get()
+        captures, _ = _captures.get()
     except LookupError:
         captures = Captures()
-        _captures.set(captures)
-        return captures
+        end = _at_the_end(captures)
+        with contextlib.suppress(StopIteration):
+            end.__anext__().send(None)
+        _captures.set((captures, end))
+    return captures
+
+
+async def _at_the_end(captures: Captures) -> AsyncGenerator[None]:
+    """An asynchronous generator is what a loop closes at its own end: ``loop.shutdown_asyncgens()``, which asyncio.run() calls."""
+    try:
+        yield
+    finally:
+        captures.close()

@@ -109,7 +109,7 @@ def make_spec(command: Command, options: Mapping[str, Any], known: frozenset[str
         command=command if isinstance(command, str) else tuple(os.fspath(word) for word in command),
         working_dir=None if working_dir is None else os.fspath(working_dir),
         environment=None if environment is None else {**os.environ, **environment},
-        outputs=tuple(output_files({key: _paths(options.get(key, ())) for key in OUTPUT_KEYS})),
+        outputs=tuple(output_files({key: _paths(options[key]) for key in OUTPUT_KEYS if key in options})),
         capture=AUTO._replace(mode=options.get("capture", AUTO.mode), **_some(options, _OF_CAPTURE)),
         depends_on={name: condition_of(word) for name, word in options.get("depends_on", {}).items()},
         success_exit_codes=tuple(options.get("success_exit_codes", (0,))),

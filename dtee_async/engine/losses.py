@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from ..core.batch import Batch
-    from ..core.contracts import Flow, Loop
+    from ..core.contracts import Flow, Loop, Timer
     from ..core.exit import Exit
 
 NODE = ("node", "nodejs")
@@ -39,8 +39,9 @@ class NodeNotice:
     """Tells when a process that runs node has a watched socket as its stdout or stderr. One for all commands of a loop."""
 
     def __init__(self, *, keep: bool = False) -> None:
-        """``keep``: the fd, once there is one. To close it takes the kernel some milliseconds."""
+        """``keep``: the fd, once there is one. To close it takes the kernel some milliseconds: else it stays for a while, for the next."""
         self._keep = keep
+        self._closing: Timer | None = None
         self._watch: ExecWatch | None = None
         self._wanted: dict[int, Callable[[str], None]] = {}
         self._looking = False
@@ -53,6 +54,9 @@ class NodeNotice:
         if self._watch is None:
             return
         if not self._wanted:
+            if self._closing is not None:
+                self._closing.cancel()
+                self._closing = None
             self._watch.forget_events()
             loop.add_reader(self._watch.fd, self._opened, loop)
         self._wanted |= dict.fromkeys(sockets, tell)
@@ -74,14 +78,24 @@ class NodeNotice:
             self._watch.add(path)
 
     def remove(self, loop: Loop, sockets: Collection[int]) -> None:
-        """They are closed. Without any, nothing is watched, and no fd is held that was not to be kept."""
+        """They are closed. Without any, nothing is watched, and after a while no fd is held that was not to be kept."""
         for inode in sockets:
             self._wanted.pop(inode, None)
         if not self._wanted and self._watch is not None:
             loop.remove_reader(self._watch.fd)
-            if not self._keep:
-                self._watch = None
-                self._looked_s.clear()
+            if not self._keep and self._closing is None:
+                self._closing = loop.call_later(LOOK_AGAIN_S, self._close)
+
+    def _close(self) -> None:
+        self._closing = None
+        self.close()
+
+    def close(self) -> None:
+        """Hold no fd."""
+        if self._closing is not None:
+            self._closing.cancel()
+        self._closing = self._watch = None
+        self._looked_s.clear()
 
     def _opened(self, loop: Loop) -> None:
         assert self._watch is not None

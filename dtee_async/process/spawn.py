@@ -82,14 +82,29 @@ def _start(plan: SpawnPlan, fds: ChildFds) -> subprocess.Popen[bytes]:
         if login:
             plan = plan._replace(environment=with_login(plan.environment, login))
     try:
-        return _popen(plan, _argv(plan), fds, steps)
+        return _run(plan, fds, steps)
     except OSError as error:
         if error.errno != ENOEXEC:
             raise
         return _popen(plan, _argv_for_sh(plan), fds, steps)
 
 
-def _popen(plan: SpawnPlan, argv: list[str], fds: ChildFds, steps: Sequence[str]) -> subprocess.Popen[bytes]:
+def _run(plan: SpawnPlan, fds: ChildFds, steps: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Where we know where the program is, the child need not try one folder of PATH after the other, while we wait for it."""
+    found = None if "/" in plan.argv[0] or steps or plan.extra_fds else find_program(plan.argv[0], plan.environment, plan.working_dir)
+    if found is not None:
+        try:
+            return _popen(plan, list(plan.argv), fds, steps, executable=found)
+        except (FileNotFoundError, PermissionError):
+            pass  # execvp(3) goes on along PATH
+        except OSError as error:
+            if error.filename == found:
+                error.filename = plan.argv[0]
+            raise
+    return _popen(plan, _argv(plan), fds, steps)
+
+
+def _popen(plan: SpawnPlan, argv: list[str], fds: ChildFds, steps: Sequence[str], executable: str | None = None) -> subprocess.Popen[bytes]:
     settings: dict[str, Any] = {
         "stdin": _stdin(plan, fds),
         "stdout": fds.stdout if plan.stdout is None else plan.stdout,
@@ -99,7 +114,9 @@ def _popen(plan: SpawnPlan, argv: list[str], fds: ChildFds, steps: Sequence[str]
         "start_new_session": plan.own_session or fds.terminal,
     }
     if not steps and not plan.extra_fds:
-        process: subprocess.Popen[bytes] = subprocess.Popen(argv, close_fds=plan.own_session, **settings)  # noqa: S603 - it is what we are for
+        process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 - it is what we are for
+            argv, executable=executable, close_fds=plan.own_session, **settings
+        )
         return process
     from .launch import popen
 
