@@ -6,6 +6,7 @@ INSTALLED = $(VENV)/.installed
 TESTABLE = $(VENV)/.group-test
 BENCHABLE = $(VENV)/.group-bench
 DOCUMENTABLE = $(VENV)/.group-docs
+NOX = $(VENV)/.group-nox
 
 # Which Python to make a new environment with: `make PYTHON=python3.13 demo`
 PYTHON =
@@ -18,7 +19,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check --no-input install --quie
 # They start make too, which must not think that it was called by this one.
 RUN = env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL PATH="$(abspath $(BIN)):$$PATH:/usr/sbin:/sbin"
 
-.PHONY: help demo test bench bench-tee soak docs format lint type share clean system
+.PHONY: help demo test test-all bench bench-tee soak docs format lint type share clean system
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -33,6 +34,9 @@ test: system $(TESTABLE) $(DOCUMENTABLE) ## everything that has to hold: formatt
 	$(BIN)/mypy
 	$(RUN) pytest --ignore=tests/soak $(ARGS)
 	@scripts/as-nobody $(BIN)
+
+test-all: system $(NOX) ## the tests with every Python found, the lowest versions, and the wheel (some 10 minutes each)
+	$(RUN) nox $(if $(ARGS),-- $(ARGS))
 
 bench: system $(TESTABLE) $(BENCHABLE) ## the benchmarks
 	$(RUN) python -m benchmarks $(ARGS)

@@ -28,8 +28,8 @@ class EventQueue:
     """The events that wait for one iterator, which it does not know."""
 
     def __init__(self, *, ended: bool) -> None:
-        self.ended = ended
-        self.news = anyio.Event()
+        self.ended: bool = ended
+        self.news: anyio.Event = anyio.Event()
         self._events: deque[Event] = deque()
         self._lost = 0
 

@@ -28,9 +28,9 @@ class HostLoop:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.time = loop.time
-        self.remove_reader = loop.remove_reader
-        self.remove_writer = loop.remove_writer
+        self.time: Callable[[], float] = loop.time
+        self.remove_reader: Callable[[int], object] = loop.remove_reader
+        self.remove_writer: Callable[[int], object] = loop.remove_writer
         self._loop = loop
 
     def add_reader(self, fd: int, callback: Callable[..., object], /, *args: object) -> object:

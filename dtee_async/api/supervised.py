@@ -104,13 +104,13 @@ class JobRecord:
     """What is kept of a job: its outlets (see supervisor.service), and what was told of it."""
 
     def __init__(self, loop: Loop, files: Sequence[OutputFile], make_outputs: Callable[[], Iterable[Output]]) -> None:
-        self.consumers = Consumers()
+        self.consumers: Consumers = Consumers()
         self.consumers.begin()
         self.pid: int | None = None
         self.exit: Exit | None = None
         self.error: OSError | None = None
-        self.reason = ""
-        self.lossless = True
+        self.reason: str = ""
+        self.lossless: bool = True
         self._loop = loop
         self._files = files
         self._make_outputs = make_outputs

@@ -61,6 +61,18 @@ def prefixes(names: list[str], *, colour: bool) -> dict[str, tuple[bytes, bytes]
     return {name: (first, rest) for name, (first, rest) in found.items()}
 
 
+class _Lines:
+    """What structlog calls with a finished line."""
+
+    def __init__(self, stderr: FanIn) -> None:
+        self._stderr = stderr
+
+    def msg(self, line: str) -> None:
+        self._stderr.write(line.encode("utf-8", "surrogateescape") + b"\n", Stream.STDERR)
+
+    debug = info = warning = error = msg
+
+
 class Log:
     """Writes events through the fan-in of stderr, so that they are never in the middle of a job's line, and never block."""
 
@@ -73,16 +85,10 @@ class Log:
         else:
             renderer = structlog.dev.ConsoleRenderer(colors=colour, pad_event_to=18, sort_keys=False)
         self._log = structlog.wrap_logger(
-            self,
+            _Lines(stderr),
             processors=[structlog.processors.add_log_level, _TIMES[form], renderer],
             wrapper_class=structlog.make_filtering_bound_logger("INFO"),
         )
-
-    def msg(self, line: str) -> None:
-        """What structlog calls with a finished line."""
-        self._stderr.write(line.encode("utf-8", "surrogateescape") + b"\n", Stream.STDERR)
-
-    debug = info = warning = error = msg
 
     def tell(self, event: Event) -> None:
         """Log an event of the supervisor."""

@@ -47,11 +47,11 @@ class Batch:
         stamps: Callable[[], Stamps] | None = None,
         wholes: bytes | None = None,
     ) -> None:
-        self.views = views
-        self.lengths = lengths
-        self.streams = streams
-        self.size_bytes = sum(lengths)
-        self.wholes = wholes
+        self.views: list[Chunk] = views
+        self.lengths: Sequence[int] = lengths
+        self.streams: bytes = streams
+        self.size_bytes: int = sum(lengths)
+        self.wholes: bytes | None = wholes
         self._stamps: Callable[[], Stamps] | Stamps | None = stamps
         self._joined: tuple[list[Chunk], int] | None = None
         self._split: tuple[tuple[list[Chunk], int], tuple[list[Chunk], int]] | None = None

@@ -119,7 +119,7 @@ WITHOUT = "DTEE_ASYNC_WITHOUT"
 Names that are not known are ignored: it must not keep a command from running.
 """
 
-switched_off = frozenset(os.environ.get(WITHOUT, "").split(","))
+switched_off: frozenset[str] = frozenset(os.environ.get(WITHOUT, "").split(","))
 
 
 def has(facility: str) -> bool:

@@ -30,7 +30,7 @@ class Restarts:
     """
 
     def __init__(self, availability: Availability, random: Callable[[], float]) -> None:
-        self.count = 0
+        self.count: int = 0
         """Restarts so far: the first run is none."""
         self._policy = availability
         self._random = random

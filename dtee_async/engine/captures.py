@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..core.contracts import Loop, Transport
     from ..process.guardian import Guardian
     from ..process.spawn import SpawnPlan
+    from ..transport.buffer import Buffer
     from .losses import Losses, NodeNotice
 
 FEW = 8
@@ -39,7 +40,7 @@ class Captures:
 
     def __init__(self, *, keep: bool = False) -> None:
         """``keep``: what they share, once there, until close(): for who runs one command after the other."""
-        self.buffer = receive_buffer()
+        self.buffer: Buffer = receive_buffer()
         self._keep = keep
         self._guardian: Guardian | None = None
         self._notice: NodeNotice | None = None

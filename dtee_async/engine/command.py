@@ -78,7 +78,7 @@ class Command:
         relay: Callable[[Capture], Relay] | None = None,
     ) -> None:
         """``relay``: makes what moves the bytes to the outputs, in the place of batches that they are shown."""
-        self.phase = Phase.RUNNING
+        self.phase: Phase = Phase.RUNNING
         self.on_exit: Callable[[], None] | None = None
         """Called when the child has exited and is not reaped yet: its pid cannot mean anybody else."""
         self._loop = loop

@@ -36,7 +36,7 @@ class Copier:
         """Raises OSError when there are no more fds."""
         self.error: OSError | None = None
         self.size_bytes = 0
-        self.spliced = True
+        self.spliced: bool = True
         self._stopping = False
         self._pipe = pipe
         self._events = events
@@ -147,7 +147,7 @@ class Emptier(Copier):
     def __init__(self, pipe: int, fd: int, stop: int, inner: tuple[int, int]) -> None:
         """``inner``: a pipe as large as the other, which becomes its own."""
         super().__init__(pipe, fd, stop, select.POLLOUT)
-        self.spliced = not self._polled  # splice(2) to a socket or terminal may wait, whatever was asked
+        self.spliced: bool = not self._polled  # splice(2) to a socket or terminal may wait, whatever was asked
         self._inner, self._into = inner
         self._held = 0
         """Bytes in the inner pipe."""
@@ -195,7 +195,7 @@ class Filler(Copier):
 
     def __init__(self, pipe: int, fd: int, stop: int) -> None:
         super().__init__(pipe, fd, stop, select.POLLIN)
-        self.spliced = not self._polled
+        self.spliced: bool = not self._polled
 
     def _copy_all(self) -> None:
         try:

@@ -47,9 +47,9 @@ class FanIn:
 
     def __init__(self, loop: Loop, name: str, failed: Callable[[OSError], None]) -> None:
         self.name = name
-        self.lost_bytes = 0
+        self.lost_bytes: int = 0
         """What could not be shown: the stream was closed, or stuck to the end."""
-        self.merges = True
+        self.merges: bool = True
         """Both streams are the same place: lines need not say which they are for."""
         self._loop = loop
         self._failed = failed

@@ -117,8 +117,8 @@ class Losses:
     """What is noticed of one command. ``tail`` is to be one of its outputs."""
 
     def __init__(self, loop: Loop, notice: NodeNotice, sockets: Collection[int]) -> None:
-        self.tail = StderrTail()
-        self.seen = ""
+        self.tail: StderrTail = StderrTail()
+        self.seen: str = ""
         """What was seen, in words; empty: nothing."""
         self._loop = loop
         self._notice = notice

@@ -45,8 +45,8 @@ class OutputFlow:
 
     def __init__(self, capture: Capture, output: Output) -> None:
         self._capture = capture
-        self.output = output
-        self.paused = False
+        self.output: Output = output
+        self.paused: bool = False
 
     def pause(self) -> None:
         if not self.paused:
@@ -74,8 +74,8 @@ class Capture:
     def __init__(self, loop: Loop, outputs: Sequence[Output], report: Report) -> None:
         self.loop = loop
         self.report = report
-        self.flows = [OutputFlow(self, output) for output in outputs]
-        self.blocked = 0
+        self.flows: list[OutputFlow] = [OutputFlow(self, output) for output in outputs]
+        self.blocked: int = 0
         """How many outputs are full."""
         self.on_room: Callable[[], None] | None = None
         """Called when the last full output has room again."""

@@ -59,7 +59,7 @@ class _Holder(ABC):
 
     def __init__(self) -> None:
         self._held: deque[tuple[int, memoryview]] = deque()
-        self.held_bytes = 0
+        self.held_bytes: int = 0
 
     @abstractmethod
     def _send(self, index: int, view: memoryview) -> int:

@@ -24,8 +24,8 @@ class GuardedOutput:
                 raise TypeError(
                     f"outputs: expected objects with open(), write(), end() and close(), got {type(output).__name__} without {method}()"
                 )
-        self.name = str(getattr(output, "name", type(output).__name__))
-        self.wants_stamps = bool(getattr(output, "wants_stamps", True))
+        self.name: str = str(getattr(output, "name", type(output).__name__))
+        self.wants_stamps: bool = bool(getattr(output, "wants_stamps", True))
         self._output = output
         self._flow: Flow | None = None
         self._failed = False

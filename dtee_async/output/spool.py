@@ -30,8 +30,8 @@ class SpoolOutput:
     wants_stamps = False
 
     def __init__(self, inner: Output) -> None:
-        self.name = inner.name
-        self.silent = True
+        self.name: str = inner.name
+        self.silent: bool = True
         """Nothing was passed on yet."""
         self._inner = inner
         self._file: int | None = None

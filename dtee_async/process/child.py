@@ -56,6 +56,7 @@ class Waiter:
             raise OSError(EMFILE, os.strerror(EMFILE)) from error
         self._pid = pid
         self._ended: tuple[int, struct_rusage] | None = None
+        self.exit_fd: int
         self.exit_fd, self._writer = os.pipe()
         self._thread = threading.Thread(target=self._wait, name=f"dtee-async wait {pid}", daemon=True)
         # A signal that it took would not wake the loop, which waits in the main thread.

@@ -46,7 +46,7 @@ class OrphanReaper:
     """
 
     def __init__(self, loop: Loop, is_ours: Callable[[int], bool]) -> None:
-        self.reaped = 0
+        self.reaped: int = 0
         """How many there were."""
         self._loop = loop
         self._is_ours = is_ours

@@ -27,7 +27,7 @@ from .stop import AFTER_KILL_S, Census, Processes
 if TYPE_CHECKING:
     from ..core.contracts import Loop, Output
     from ..core.spec import JobSpec
-    from ..engine.captures import Captures
+    from ..engine.captures import Captures, Capturing
     from ..engine.protocol import Report
     from ..process.fdlimit import FdLimit
 
@@ -73,10 +73,10 @@ class Job:
         surroundings: Surroundings = NOTHING,
     ) -> None:
         self.spec = spec
-        self.pid = 0
+        self.pid: int = 0
         self.unguarded: SpawnError | None = None
         """Why it would outlive this process, should that be killed, although it was to die with it."""
-        self.stop_problem = ""
+        self.stop_problem: str = ""
         """What is to be said of ``shutdown.command``, if it did not do its work."""
         self._loop = loop
         self._captures = captures
@@ -93,7 +93,7 @@ class Job:
             fd_limit=surroundings.fd_limit,
             kin=surroundings.kin,
         )
-        self.capturing = captures.open(spec.capture, self._plan, stamped=any(output.wants_stamps for output in outputs))
+        self.capturing: Capturing = captures.open(spec.capture, self._plan, stamped=any(output.wants_stamps for output in outputs))
         self._losses = captures.losses(loop, self.capturing.transport)
         if self._losses is not None:
             outputs = [*outputs, self._losses.tail]

@@ -143,6 +143,8 @@ class NotificationPipe:
 
     def __init__(self, on_ready: Callable[[], None]) -> None:
         self._on_ready: Callable[[], None] | None = on_ready
+        self.fd: int
+        self.child_fd: int
         try:
             self.fd, self.child_fd = os.pipe()
         except OSError as error:

@@ -75,9 +75,9 @@ class Service:
     def __init__(self, spec: JobSpec, outlets: Outlets, house: House) -> None:
         self.spec = spec
         self.state = State.DISABLED if spec.disabled else State.PENDING
-        self.attempt = 0
+        self.attempt: int = 0
         """Which run of the command it is, or was the last; 0 before the first."""
-        self.tally = Tally()
+        self.tally: Tally = Tally()
         self.after: list[tuple[Service, Condition]] = []
         """What it waits for."""
         self.before: list[Service] = []
@@ -87,7 +87,7 @@ class Service:
         self._restarts = Restarts(spec.availability, house.scene.random)
         self._job: Job | None = None
         self._last: Job | None = None
-        self.changed = Bell()
+        self.changed: Bell = Bell()
         """Rung when it has reached something, and when something that it depends on has."""
         self._waiting: anyio.CancelScope | None = None
         self._run: _Run | None = None

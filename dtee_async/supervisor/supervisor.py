@@ -41,11 +41,11 @@ class Supervisor:
         scene: Scene = REAL,
     ) -> None:
         """``max_parallel``: how many jobs run at once; 0: all. Raises ConfigError for dependencies that cannot be."""
-        self.status = 0
+        self.status: int = 0
         """0 when all succeeded, else the status of the job that failed first in time, or of that which ended the run."""
         self.stopped_by: int | None = None
         """The signal that stopped the run."""
-        self.deadline_s = 0.0
+        self.deadline_s: float = 0.0
         """Until when our own output may go on after a stop, on the loop's clock: a stuck terminal must not use up the grace period."""
         self._loop = loop
         self._tell = on_event

@@ -47,7 +47,7 @@ class RecordingOutput:
         self.writes: list[Write] = []
         self.exit: Exit | None = None
         self.flow: Flow | None = None
-        self.closed = 0
+        self.closed: int = 0
 
     def open(self, flow: Flow) -> None:
         self.flow = flow
@@ -77,13 +77,13 @@ class ScriptedTransport:
     apart = True
 
     def __init__(self, script: Iterable[Batch | OSError | None] = ()) -> None:
-        self.script = deque(script)
-        self.left = 0
+        self.script: deque[Batch | OSError | None] = deque(script)
+        self.left: int = 0
         """How often writers_left() still answers yes."""
-        self.recycled = 0
+        self.recycled: int = 0
         self._ready, self._hold = os.pipe()
         os.write(self._hold, b"x")
-        self.fds = (self._ready,)
+        self.fds: tuple[int] = (self._ready,)
         self._closed = False
 
     def launch(self, spawn: Callable[[ChildFds], T]) -> T:

@@ -51,8 +51,8 @@ class FakeStdin(StdinPipe):
     """The stdin of a FakeJob: ``data`` has what was sent, ``closed`` says whether that was all."""
 
     def __init__(self) -> None:
-        self.data = bytearray()
-        self.closed = False
+        self.data: bytearray = bytearray()
+        self.closed: bool = False
 
     async def send(self, data: bytes) -> None:
         """Keep it. Raises ClosedResourceError after close()."""

@@ -36,11 +36,12 @@ class Buffer:
 
     def __init__(self, slot_bytes: int = SLOT_BYTES) -> None:
         self.slot_bytes = slot_bytes
+        self.slots: int
         self.slots, self._map = _map_slots(slot_bytes + STAGGER_BYTES)
-        self.memory = whole = memoryview(self._map)
+        self.memory: memoryview = memoryview(self._map)
         """All of it, for who reads from pipes: each receive is used up before the next, whatever it is from."""
-        begins = range(0, len(whole), slot_bytes + STAGGER_BYTES)
-        self._views = [whole[begin : begin + slot_bytes] for begin in begins]
+        begins = range(0, len(self.memory), slot_bytes + STAGGER_BYTES)
+        self._views = [self.memory[begin : begin + slot_bytes] for begin in begins]
 
     def receive(self, fd: int, limit: int, name_bytes: int, *, stamped: bool) -> int:
         """Receive up to ``limit`` datagrams without waiting; how many came (0: none is there).

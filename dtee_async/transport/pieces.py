@@ -32,7 +32,7 @@ class Pieces:
         self._new()
 
     def _new(self) -> None:
-        self.size_bytes = 0
+        self.size_bytes: int = 0
         self._views: list[Chunk] = []
         self._lengths: list[int] = []
         self._streams = bytearray()

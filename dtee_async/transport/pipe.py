@@ -45,7 +45,7 @@ class Pipes:
         except OSError as error:
             self.close()
             raise CaptureError(error.errno, f"pipe: {error.strerror}") from error
-        self.open = dict(self.readers)
+        self.open: dict[Stream, int] = dict(self.readers)
         """Those that have not come to their end."""
 
     def launch(self, spawn: Callable[[ChildFds], T]) -> T:

@@ -48,7 +48,7 @@ class PtyTransport:
         self, buffer: Buffer, *, stderr_apart: bool = False, interactive: bool = False, size: tuple[int, int] | None = None
     ) -> None:
         """Make the terminal. ``interactive``: it is the child's stdin, too. ``size``: rows and columns. Raises CaptureError."""
-        self.exact = not stderr_apart
+        self.exact: bool = not stderr_apart
         self.apart = stderr_apart
         self._buffer = buffer
         self._pieces = Pieces(buffer.memory)

@@ -148,10 +148,10 @@ class FilteredThread:
             raise _refusal(ENOSYS, f"there is no filter for {system.machine}")
         if _linux_version(system.release) < (5, 5):
             raise _refusal(ENOSYS, f"it takes Linux 5.5, this is {system.release}")
-        self.listener = -1
+        self.listener: int = -1
         """The caller's to close."""
         try:
-            self.returned = _eventfd_above(last_fd)
+            self.returned: int = _eventfd_above(last_fd)
         except OSError as error:
             raise _refusal(error.errno or EINVAL) from error
         self._program = build_filter(system.machine, first_fd, last_fd), system.machine

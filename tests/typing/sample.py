@@ -8,18 +8,30 @@ from pathlib import Path
 from typing import assert_type
 
 from dtee_async import (
+    Batch,
     Captured,
     CommandFailedError,
     CommandTimeoutError,
+    Exit,
+    Flow,
+    JobResult,
     JobSpec,
     Line,
+    Output,
+    PipelineResult,
     Result,
     RunningJob,
+    RunningPipeline,
+    State,
     StdinPipe,
     Stream,
+    SupervisedJob,
+    Supervisor,
     Write,
     open_job,
+    open_pipeline,
     run,
+    run_pipeline,
     run_sync,
 )
 
@@ -73,6 +85,51 @@ async def running() -> None:
         assert_type(await job.wait(), Result)
 
 
+class Counter:
+    """An output."""
+
+    name = "counter"
+    wants_stamps = False
+
+    def __init__(self) -> None:
+        self.size_bytes = 0
+
+    def open(self, flow: Flow) -> None:
+        self.flow = flow
+
+    def write(self, batch: Batch) -> None:
+        self.size_bytes += batch.size_bytes
+        for write in batch:
+            assert_type(write, Write)
+
+    def end(self, exit: Exit) -> None: ...
+
+    def close(self) -> int:
+        return 0
+
+
+async def more() -> None:
+    counter: Output = Counter()
+    await run("true", outputs=[counter], success_exit_codes=[0, 1])
+    result = await run_pipeline("ls", ["wc", "-l"], check=True, working_dir="/")
+    assert_type(result, PipelineResult)
+    assert_type(result.results[0], Result)
+    for number, write in result.writes():
+        assert_type((number, write), tuple[int, Write])
+    await run_pipeline("ls", out_append="x")  # type: ignore[call-arg]
+    async with open_pipeline("ls", "wc", stdin="pipe") as pipeline:
+        assert_type(pipeline, RunningPipeline)
+        assert_type(pipeline.jobs[0], RunningJob)
+        assert_type(pipeline.jobs[0].state, State)
+        assert_type(await pipeline.wait(), PipelineResult)
+    async with Supervisor(max_parallel=2) as sup:
+        job = sup.start("true", name="web", depends_on={"db": "process_healthy"}, outputs=lambda: [Counter()])
+        assert_type(job, SupervisedJob)
+        assert_type(await job.wait(), JobResult)
+        assert_type(await sup.remove("web"), JobResult)
+        sup.start("true", after="db")  # type: ignore[call-arg]
+
+
 def script() -> None:
     try:
         assert_type(run_sync("true", check=True, timeout_s=1), Result)
@@ -83,3 +140,4 @@ def script() -> None:
 if __name__ == "__main__":
     asyncio.run(results())
     asyncio.run(running())
+    asyncio.run(more())
