@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import anyio
 
+from ..core.batch import Batch
 from ..core.textlines import Line, LineSplitter
 from ..core.write import Write
 from ..output.consumers import Border
@@ -14,7 +15,6 @@ from ..output.consumers import Border
 if TYPE_CHECKING:
     from typing import Self
 
-    from ..core.batch import Batch
     from ..output.consumers import Consumers
 
 T = TypeVar("T")
@@ -27,7 +27,8 @@ class _Source(Generic[T]):
         """``of``: what a batch brings; ``last``: what is left at the end."""
         self._of = of
         self._last = last
-        self._ready: Iterator[T] = iter(())
+        self.ready: Iterator[T] = iter(())
+        """What was taken already, and can be had without waiting."""
         self._news = anyio.Event()
         self._ended = False
         self._consumer = consumers.attach(self._tell)
@@ -37,25 +38,25 @@ class _Source(Generic[T]):
 
     async def next(self) -> T:
         while True:
-            for item in self._ready:
+            for item in self.ready:
                 return item
             if self._news.is_set():  # several tasks may wait for the same one
                 self._news = anyio.Event()
             batch = self._consumer.take()
             if batch is not None:
-                self._ready = self._of(batch)
+                self.ready = self._of(batch)
             elif not self._consumer.is_at_end:
                 await self._news.wait()
             elif not self._ended:
                 self._ended = True
-                self._ready = iter(self._last())
+                self.ready = iter(self._last())
                 self._consumer.detach()
             else:
                 raise StopAsyncIteration
 
     def close(self) -> None:
         self._ended = True
-        self._ready = iter(())
+        self.ready = iter(())
         self._consumer.detach()
 
 
@@ -68,6 +69,8 @@ class _Iterator(Generic[T]):
 
     async def __anext__(self) -> T:
         source = self._source
+        for item in source.ready:
+            return item
         try:
             return await source.next()
         except BaseException:
@@ -87,7 +90,7 @@ class Writes(_Iterator[Write]):
     """Each write of the job from now on, its data as bytes."""
 
     def __init__(self, consumers: Consumers) -> None:
-        super().__init__(_Source(consumers, _writes, tuple))
+        super().__init__(_Source(consumers, Batch.as_bytes, tuple))
 
 
 class Lines(_Iterator[Line]):
@@ -103,7 +106,3 @@ class Lines(_Iterator[Line]):
             return (line for write in batch for line in splitter.feed(write))
 
         super().__init__(_Source(consumers, lines, splitter.end))
-
-
-def _writes(batch: Batch) -> Iterator[Write]:
-    return (write._replace(data=bytes(write.data)) for write in batch)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
 import anyio
@@ -85,13 +86,10 @@ class RunningJob:
     def _make_job(self, loop: Loop, outputs: Sequence[Output], surroundings: Surroundings) -> Job:
         everything = [*outputs, *([self._memory] if self._memory is not None else ()), *open_in_host(self.spec.outputs, loop)]
         try:
-            return Job(loop, captures_of_loop(), self.spec, everything, self._report, surroundings=surroundings)
+            return Job(loop, captures_of_loop(), self.spec, everything, partial(_report, self._errors), surroundings=surroundings)
         except BaseException:
             close_all(everything)
             raise
-
-    def _report(self, output: Output, error: OSError) -> None:
-        self._errors.append(error if isinstance(error, OutputError) else OutputError(error.errno, error.strerror, output.name))
 
     # What it says
 
@@ -228,6 +226,11 @@ class RunningJob:
             duration_s=outcome.duration_s,
             dropped_bytes=dropped_bytes,
         )
+
+
+def _report(errors: list[OSError], output: Output, error: OSError) -> None:
+    """No method of the job: what does not know it cannot keep it, and its result, in memory until the next garbage collection."""
+    errors.append(error if isinstance(error, OutputError) else OutputError(error.errno, error.strerror, output.name))
 
 
 def _stdin_fd(stdin: Stdin, pipe: StdinPipe | None) -> bool | int:

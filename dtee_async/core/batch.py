@@ -6,10 +6,10 @@ that hands the batch over. Who needs it longer takes ``detach()``: one copy, sha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, compress, pairwise, repeat
 
-from .write import Stream, Write
+from .write import Stream, Write, stream_of
 
 Chunk = bytes | memoryview
 Stamps = tuple[Sequence[int], Sequence[int]]
@@ -62,9 +62,16 @@ class Batch:
         return len(self.views)
 
     def __iter__(self) -> Iterator[Write]:
+        return self._writes(self.views)
+
+    def as_bytes(self) -> Iterator[Write]:
+        """The writes, each with its data as bytes of its own."""
+        return self._writes(map(bytes, self.views))
+
+    def _writes(self, data: Iterable[Chunk]) -> Iterator[Write]:
         times_ns, pids = self.stamps()
         wholes = repeat(True) if self.wholes is None else map(bool, self.wholes)
-        return map(Write, map(Stream, self.streams), self.views, times_ns, pids, wholes)
+        return map(Write, map(stream_of, self.streams), data, times_ns, pids, wholes)
 
     def stamps(self) -> Stamps:
         """The time in ns and the pid of each write; zeros where they were not captured."""

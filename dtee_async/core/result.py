@@ -6,11 +6,11 @@ import heapq
 from array import array
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from itertools import accumulate, compress, repeat
+from itertools import accumulate, chain, compress, repeat
 from typing import NamedTuple, overload
 
 from .exit import Exit
-from .write import Stream, Write
+from .write import Stream, Write, stream_of
 
 
 class Captured(Sequence[Write]):
@@ -52,7 +52,9 @@ class Captured(Sequence[Write]):
         return Write(Stream(self._streams[index]), data, self._times_ns[index], self._pids[index], bool(self._wholes[index]))
 
     def __iter__(self) -> Iterator[Write]:
-        return map(self.__getitem__, range(len(self)))
+        cuts = map(slice, chain((0,), self._ends), self._ends)
+        data = map(self._view.__getitem__, cuts)
+        return map(Write, map(stream_of, self._streams), data, self._times_ns, self._pids, map(bool, self._wholes))
 
     def of(self, stream: Stream) -> bytes:
         """The bytes of one stream, in order."""

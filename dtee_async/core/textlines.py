@@ -47,11 +47,15 @@ class LineSplitter:
         stream, data, time_ns = write.stream, bytes(write.data), write.time_ns
         held, begin = self._held[stream], 0
         while (end := data.find(b"\n", begin)) >= 0:
-            yield from self._append(stream, data[begin:end], time_ns)
-            yield Line(stream, bytes(held), self._times_ns[stream], complete=True)
-            held.clear()
+            if held or end - begin > self._limit_bytes:
+                yield from self._append(stream, data[begin:end], time_ns)
+                yield Line(stream, bytes(held), self._times_ns[stream], True)
+                held.clear()
+            else:
+                yield Line(stream, data[begin:end], time_ns, True)
             begin = end + 1
-        yield from self._append(stream, data[begin:], time_ns)
+        if begin < len(data):
+            yield from self._append(stream, data[begin:], time_ns)
 
     def _append(self, stream: Stream, data: bytes, time_ns: int) -> Iterator[Line]:
         """Hold it; what is beyond the limit comes as parts of a line."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import gc
 import inspect
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import anyio
 import pytest
@@ -313,3 +315,18 @@ async def test_the_options_are_in_the_spec():
         assert (job.state, result.stdout) == (dtee_async.State.COMPLETED, b"0077\n")
         for name, value in options.items():
             assert getattr(job.spec, name) == (tuple(value) if isinstance(value, list) else value)
+
+
+async def test_a_result_is_freed_when_it_is_dropped_and_does_not_wait_for_the_garbage_collector():
+    gc.disable()
+    try:
+        result = await dtee_async.run("echo x")
+        writes = weakref.ref(result.writes)
+        del result
+        assert writes() is None
+        async with dtee_async.open_job("echo x", limit_bytes=100) as job:
+            writes = weakref.ref((await job.wait()).writes)
+        del job
+        assert writes() is None
+    finally:
+        gc.enable()
