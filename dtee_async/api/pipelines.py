@@ -16,6 +16,7 @@ from ..errors import CommandFailedError, CommandTimeoutError, ConfigError
 from ..output.consumers import Consumers
 from ..output.memory import BoundedMemory, MemoryOutput
 from .jobs import RunningJob
+from .loops import running_loop
 from .specs import Command, CommonOptions, Keep, make_spec
 from .stdin import Stdin
 
@@ -111,6 +112,7 @@ async def _running(
     memories: Sequence[MemoryOutput | BoundedMemory | None],
     grace_s: float | None,
 ) -> AsyncIterator[RunningPipeline]:
+    running_loop()
     if not specs:
         raise ConfigError("a pipeline needs a command")
     for spec in specs[1:]:

@@ -8,8 +8,10 @@ import sys
 import threading
 
 import pytest
+import trio
 import uvloop
 
+import dtee_async
 from dtee_async.api.loops import HostLoop
 
 uvloop.new_event_loop().close()  # libuv has a pipe of its own, which comes with the first loop and stays
@@ -112,3 +114,27 @@ def test_an_error_of_a_callback_is_the_callbacks(loop):
     HostLoop(loop).call_soon_threadsafe(lambda: 1 / 0)
     loop.run_forever()
     assert isinstance(caught[0], ZeroDivisionError)
+
+
+async def supervised():
+    async with dtee_async.Supervisor():
+        pass
+
+
+async def opened():
+    async with dtee_async.open_job("true"):
+        pass
+
+
+async def piped():
+    await dtee_async.run_pipeline("true", "true")
+
+
+async def was_run():
+    await dtee_async.run("true")
+
+
+@pytest.mark.parametrize("use", [was_run, opened, piped, supervised])
+def test_trio_is_told_that_this_needs_asyncio(use):
+    with pytest.raises(dtee_async.LoopError, match="trio's is none"):
+        trio.run(use)

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+import dtee_async
 from dtee_async.process.programs import find_program, why_lossy
 
-PROJECT = Path(__file__).parents[2]
+PACKAGES = Path(dtee_async.__file__).parents[1]
 NATIVE = b"\x7fELF\x02\x01\x01\0 no script"
 
 
@@ -954,7 +955,7 @@ def test_it_brings_nothing_along():
     """It is imported and used at the start of every command."""
     script = f"""
 import sys
-sys.path.insert(0, {str(PROJECT)!r})
+sys.path.insert(0, {str(PACKAGES)!r})
 from dtee_async.process.programs import why_lossy
 why_lossy(["sh", "-c", "true; npm"], None, None)
 print(*({{"re", "shlex", "pathlib", "dataclasses", "subprocess", "shutil", "typing", "signal"}} & set(sys.modules)))
