@@ -8,7 +8,10 @@ from .version import __version__ as __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .api.events import Events as Events
     from .api.events import EventsLost as EventsLost
+    from .api.iterators import Lines as Lines
+    from .api.iterators import Writes as Writes
     from .api.jobs import RunningJob as RunningJob
     from .api.jobs import open_job as open_job
     from .api.jobs import run as run
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
     from .errors import SpawnError as SpawnError
     from .errors import UnknownExitStatusError as UnknownExitStatusError
     from .supervisor.events import CaptureFailed as CaptureFailed
+    from .supervisor.events import Event as Event
     from .supervisor.events import JobExited as JobExited
     from .supervisor.events import JobFailedToStart as JobFailedToStart
     from .supervisor.events import JobGivenUp as JobGivenUp
@@ -74,6 +78,7 @@ if TYPE_CHECKING:
     from .supervisor.events import ShutdownFailed as ShutdownFailed
     from .supervisor.events import StillWaiting as StillWaiting
     from .supervisor.events import Stopping as Stopping
+    from .supervisor.events import StraysKilled as StraysKilled
 
 _HOME = {
     "RunningJob": ".api.jobs",
@@ -102,7 +107,10 @@ _HOME = {
     "OutputError": ".errors",
     "SpawnError": ".errors",
     "UnknownExitStatusError": ".errors",
+    "Events": ".api.events",
     "EventsLost": ".api.events",
+    "Lines": ".api.iterators",
+    "Writes": ".api.iterators",
     "JobResult": ".api.supervised",
     "SupervisedJob": ".api.supervised",
     "Supervisor": ".api.supervising",
@@ -123,6 +131,7 @@ _HOME = {
     "TcpCheck": ".core.policy",
     "OutputFile": ".core.outputs",
     "CaptureFailed": ".supervisor.events",
+    "Event": ".supervisor.events",
     "JobExited": ".supervisor.events",
     "JobFailedToStart": ".supervisor.events",
     "JobGivenUp": ".supervisor.events",
@@ -142,16 +151,19 @@ _HOME = {
     "ShutdownFailed": ".supervisor.events",
     "StillWaiting": ".supervisor.events",
     "Stopping": ".supervisor.events",
+    "StraysKilled": ".supervisor.events",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605 - a list of strings, though not a literal
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+if not TYPE_CHECKING:  # a type checker would take any name for one of ours
 
-    value = getattr(import_module(_HOME[name], __name__), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> object:
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        value = getattr(import_module(_HOME[name], __name__), name)
+        globals()[name] = value
+        return value

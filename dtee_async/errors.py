@@ -8,7 +8,9 @@ if TYPE_CHECKING:
 
 
 class DteeError(Exception):
-    """The root of all errors of this package."""
+    """The root of all errors of this package. ``result``: how the command ended, and what it had written, if it was started by then."""
+
+    result: Result | None = None
 
 
 class ConfigError(DteeError, ValueError):
@@ -45,11 +47,17 @@ class CommandTimeoutError(DteeError, TimeoutError):
     ``pipeline`` has that of all commands, if it was one of a pipeline.
     """
 
-    def __init__(self, result: Result, timeout_s: float, pipeline: PipelineResult | None = None) -> None:
+    result: Result
+
+    def __init__(self, result: Result, timeout_s: float, pipeline: PipelineResult | None = None, who: str = "") -> None:
+        """``who``: the commands that were not done, if they are several."""
         self.result = result
         self.timeout_s = timeout_s
         self.pipeline = pipeline
-        super().__init__(f"{result.command}: not done in {timeout_s:g} s")
+        super().__init__(f"{who or result.command}: not done in {timeout_s:g} s")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _made_again, (type(self), self.args, vars(self))
 
 
 class CommandFailedError(DteeError):
@@ -58,8 +66,21 @@ class CommandFailedError(DteeError):
     ``pipeline`` has the results of all commands, if it was one of a pipeline.
     """
 
+    result: Result
+
     def __init__(self, result: Result, pipeline: PipelineResult | None = None) -> None:
         self.result = result
         self.pipeline = pipeline
         tail = b"\n".join(result.stderr.splitlines()[-5:]).decode("utf-8", "backslashreplace")
         super().__init__(f"{result.exit.describe(result.command)}" + (f"\n{tail}" if tail else ""))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _made_again, (type(self), self.args, vars(self))
+
+
+def _made_again(kind: type[DteeError], args: tuple[object, ...], attributes: dict[str, object]) -> DteeError:
+    """For pickle, which would call the class with the text of the error."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    vars(error).update(attributes)
+    return error

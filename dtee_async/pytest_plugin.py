@@ -36,9 +36,10 @@ class CapturedRun:
     def __call__(self, command: Command, **options: Unpack[RunOptions]) -> Result:
         """Run a command, wait for it, and return its Result. See run() for the parameters. Raises as run_sync()."""
         from .api.jobs import run_sync
+        from .api.loops import loop_runs
         from .errors import CommandFailedError, CommandTimeoutError
 
-        if _loop_runs():
+        if loop_runs():
             raise RuntimeError("captured_run is for a test that is not async; in this one: await dtee_async.run(...)")
         try:
             result = run_sync(command, **options)
@@ -52,17 +53,6 @@ class CapturedRun:
         self.results.append(result)
         title = result.command.strip().splitlines()[0]
         self._item.add_report_section("call", f"output of {title[:TITLE_LENGTH]}", shown(result))
-
-
-def _loop_runs() -> bool:
-    from .api.loops import running_loop
-    from .errors import LoopError
-
-    try:
-        running_loop()
-    except LoopError:
-        return False
-    return True
 
 
 def shown(result: Result) -> str:

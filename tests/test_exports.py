@@ -20,7 +20,7 @@ HEAVY = {"anyio", "asyncio", "dotenv", "msgspec", "structlog", "uvloop"}
 
 def type_checking_names():
     """The names of the TYPE_CHECKING block, and the module that each comes from."""
-    (block,) = (node for node in ast.parse(SOURCE.read_text()).body if isinstance(node, ast.If))
+    block, _ = (node for node in ast.parse(SOURCE.read_text()).body if isinstance(node, ast.If))
     assert ast.unparse(block.test) == "TYPE_CHECKING"
     return {alias.name: "." * node.level + node.module for node in block.body for alias in node.names if alias.asname == alias.name}
 
@@ -29,7 +29,7 @@ def type_checking_names():
 def test_every_public_name_is_there_and_is_the_one_of_its_module(name):
     home = import_module(dtee_async._HOME[name], "dtee_async")
     assert getattr(dtee_async, name) is getattr(home, name)
-    assert getattr(dtee_async, name).__module__ == home.__name__
+    assert name == "Event" or getattr(dtee_async, name).__module__ == home.__name__  # which is a union
 
 
 def test_the_names_are_the_same_for_readers_for_type_checkers_and_for_the_interpreter():

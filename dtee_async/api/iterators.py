@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator
+from errno import ENOBUFS
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import anyio
@@ -10,6 +12,7 @@ import anyio
 from ..core.batch import Batch
 from ..core.textlines import Line, LineSplitter
 from ..core.write import Write
+from ..errors import OutputError
 from ..output.consumers import Border
 
 if TYPE_CHECKING:
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
     from ..output.consumers import Consumers
 
 T = TypeVar("T")
+
+ITEMS_A_TURN = 256
+"""So many items are handed out before the loop has a turn, as there may be 100,000 lines in what was received at once."""
 
 
 class _Source(Generic[T]):
@@ -32,11 +38,15 @@ class _Source(Generic[T]):
         self._news = anyio.Event()
         self._ended = False
         self._consumer = consumers.attach(self._tell)
+        self._consumer.taker = asyncio.current_task()
+        self.taken: int = 0
+        """Items since the loop had its turn."""
 
     def _tell(self) -> None:
         self._news.set()
 
     async def next(self) -> T:
+        self._consumer.taker = asyncio.current_task()
         while True:
             for item in self.ready:
                 return item
@@ -46,11 +56,15 @@ class _Source(Generic[T]):
             if batch is not None:
                 self.ready = self._of(batch)
             elif not self._consumer.is_at_end:
+                self.taken = 0
                 await self._news.wait()
             elif not self._ended:
                 self._ended = True
                 self.ready = iter(self._last())
                 self._consumer.detach()
+            elif missed_bytes := self._consumer.missed_bytes:
+                self._consumer.missed_bytes = 0
+                raise OutputError(ENOBUFS, f"{missed_bytes} bytes came while nobody took any, and are lost", "iterator")
             else:
                 raise StopAsyncIteration
 
@@ -69,7 +83,11 @@ class _Iterator(Generic[T]):
 
     async def __anext__(self) -> T:
         source = self._source
+        if source.taken == ITEMS_A_TURN:
+            source.taken = 0
+            await asyncio.sleep(0)
         for item in source.ready:
+            source.taken += 1
             return item
         try:
             return await source.next()

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from errno import ETIMEDOUT
 from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
@@ -17,16 +18,16 @@ import anyio
 from ..core.lifecycle import State
 from ..core.result import Captured, Result
 from ..core.textlines import LINE_BYTES
-from ..errors import CommandFailedError, CommandTimeoutError, OutputError
+from ..errors import CommandFailedError, CommandTimeoutError, DteeError, OutputError
 from ..output.consumers import Consumers
 from ..output.guarded import GuardedOutput
-from ..output.memory import BoundedMemory, MemoryOutput
+from ..output.memory import BoundedMemory, MemoryOutput, memory_for
 from ..supervisor.files import close_all, open_in_host
 from ..supervisor.job import NOTHING, Job, Surroundings
 from .iterators import Lines, Writes
-from .loops import HostLoop, captures_of_loop, running_loop
-from .specs import Command, Keep, Options, RunOptions, make_spec
-from .stdin import Stdin, StdinPipe, one_chunk
+from .loops import HostLoop, captures_of_loop, loop_runs, running_loop
+from .specs import Command, Keep, Options, RunOptions, check_seconds, make_spec
+from .stdin import Input, Stdin, StdinPipe, one_chunk, refuse_pipe
 
 if TYPE_CHECKING:
     from ..core.contracts import Loop, Output
@@ -54,12 +55,14 @@ class RunningJob:
     ) -> None:
         """Start it. Raises as run()."""
         self.spec = spec
-        self.stdin: StdinPipe | None = None
-        """Where to write its input to, with ``stdin="pipe"``."""
+        self._stdin: StdinPipe | None = None
         self._memory = memory
         self._consumers = next((output for output in outputs if isinstance(output, Consumers)), None)
         self._errors: list[OSError] = []
         self._result: Result | None = None
+        self._failure: BaseException | None = None
+        self.raised: BaseException | None = None
+        """What wait() has raised."""
         self._feeding: asyncio.Task[None] | None = None
         self._is_ending = False
         loop = running_loop()
@@ -77,7 +80,7 @@ class RunningJob:
         if pipe is not None:
             pipe.close_child_fd()
             if stdin == "pipe":
-                self.stdin = pipe
+                self._stdin = pipe
             else:
                 chunks = one_chunk(stdin) if isinstance(stdin, bytes) else stdin
                 assert isinstance(chunks, AsyncIterable)
@@ -121,17 +124,28 @@ class RunningJob:
     # What is done to it
 
     @property
+    def stdin(self) -> StdinPipe:
+        """Where to write its input to, with ``stdin="pipe"``. Raises RuntimeError without."""
+        if self._stdin is None:
+            raise RuntimeError('this job has no stdin to write to: open_job(..., stdin="pipe")')
+        return self._stdin
+
+    @property
     def pid(self) -> int:
         """The command's; it leads a process group of that number."""
         return self._job.pid
 
     @property
     def state(self) -> State:
-        """Running; Terminating, when it is being ended; Completed or Failed, when it has ended and its outputs have everything."""
+        """Running; Terminating, when it is being ended; Completed or Failed, when it has ended and its outputs have everything.
+
+        Who was told to end, and did by that signal, has completed.
+        """
         outcome = self._job.outcome
         if outcome is None:
             return State.TERMINATING if self._is_ending else State.RUNNING
-        return State.COMPLETED if self.spec.succeeded(outcome.exit) else State.FAILED
+        went_well = outcome.error is None and self.spec.succeeded(outcome.exit, told=self._is_ending)
+        return State.COMPLETED if went_well else State.FAILED
 
     @property
     def result(self) -> Result | None:
@@ -148,22 +162,25 @@ class RunningJob:
         """End the whole process group: TERM, ``grace_s`` seconds, KILL; the result. A command that has ended stays as it is.
 
         None: as the spec's ``shutdown`` says, 10 s. From now on no iterator holds the job back; one that takes
-        nothing meanwhile misses what is beyond 8 MiB.
+        nothing meanwhile misses what is beyond 8 MiB. Cancelled, it does not wait any longer, and kills. Raises as wait().
         """
+        check_seconds("grace_s", grace_s)
         if self._result is None:
             with anyio.CancelScope(shield=True):
                 await self._stop(grace_s)
-                await self.wait()
-        return await self.wait()  # it is there: nothing is waited for
+                await self._end()
+        return self._checked()
 
     async def _stop(self, grace_s: float | None) -> None:
         self._end_now()
         try:
             await self._job.stop(grace_s)
         except BaseException:  # cancelled once more, which no shield stops: there is no patience left
+            if self._feeding is not None:
+                self._feeding.cancel()
             self._job.kill()
             await self._job.stop(0)
-            await self._end_feeding()
+            await self._end()
             raise
 
     async def kill(self) -> Result:
@@ -173,24 +190,38 @@ class RunningJob:
         return await self.wait()
 
     async def wait(self) -> Result:
-        """Wait until it has ended, and all outputs have what it wrote. What nobody iterates over is read and counted.
+        """Wait until it has ended, and all outputs have what it wrote. What nobody iterates over is read, counted and thrown away.
 
-        Raises OutputError, CaptureError, UnknownExitStatusError; what the iterator of its input raised.
+        An iterator of the task that waits here holds nobody back, as it cannot be iterated over meanwhile; it misses what is beyond 8 MiB.
+        Raises, also if called again, OutputError, CaptureError, UnknownExitStatusError; what the iterator of its input raised.
         """
         if self._result is None:
-            self._begin()
-            outcome = await self._job.wait()
-            await self._end_feeding()
-            if self._result is None:
-                self._result = self._make_result(outcome)
-                for error in (outcome.error, *self._errors, self._feeding_error()):
-                    if error is not None:
-                        raise error
-        return self._result
+            with self._consumers.awaited_by(asyncio.current_task()) if self._consumers is not None else contextlib.nullcontext():
+                await self._end()
+        return self._checked()
 
-    def _begin(self) -> None:
-        if self._consumers is not None:
-            self._consumers.begin()
+    async def _end(self) -> None:
+        """Wait for the end; then there is a result."""
+        outcome = await self._job.wait()
+        await self._end_feeding()
+        if self._result is None:
+            self._result = self._make_result(outcome)
+            given_up = [
+                OutputError(ETIMEDOUT, f"{size_bytes} bytes were not delivered in time, and are lost", output.name)
+                for output, size_bytes in outcome.dropped
+                if output.name not in [error.filename for error in self._errors]
+            ]
+            failures = [outcome.error, *self._errors, *given_up, self._feeding_error()]
+            self._failure = next((failure for failure in failures if failure is not None), None)
+
+    def _checked(self) -> Result:
+        assert self._result is not None
+        if self._failure is not None:
+            if isinstance(self._failure, DteeError):
+                self._failure.result = self._result
+            self.raised = self._failure
+            raise self._failure
+        return self._result
 
     def _end_now(self) -> None:
         self._is_ending = True
@@ -198,8 +229,8 @@ class RunningJob:
             self._consumers.let_go()
 
     async def _end_feeding(self) -> None:
-        if self.stdin is not None:
-            self.stdin.close()
+        if self._stdin is not None:
+            self._stdin.close()
         if self._feeding is not None:
             self._feeding.cancel()
             await asyncio.wait([self._feeding])
@@ -250,7 +281,7 @@ async def open_job(
     *,
     stdin: Stdin = None,
     outputs: Sequence[Output] = (),
-    limit_bytes: int = 0,
+    limit_bytes: int | None = 0,
     keep: Keep = "tail",
     grace_s: float | None = None,
     **options: Unpack[Options],
@@ -258,12 +289,14 @@ async def open_job(
     """Start a command, and have it as long as the block runs; what it writes is iterated over. See RunningJob, and Options for the rest.
 
     Leaving the block ends the whole process group (TERM, ``grace_s`` seconds, KILL) if it has not ended: call
-    ``await job.wait()`` in it to let it finish. The result keeps the first or last ``limit_bytes``; by default nothing.
+    ``await job.wait()`` in it to let it finish. The result keeps the first or last ``limit_bytes``;
+    by default nothing, with None everything.
     ``outputs`` as of run().
 
     Raises as run(); an error of the block is raised as it is.
     """
-    memory = BoundedMemory(limit_bytes, keep) if limit_bytes else None
+    check_seconds("grace_s", grace_s)
+    memory = memory_for(limit_bytes, keep) if limit_bytes != 0 else None
     job = RunningJob(make_spec(command, options), stdin, [Consumers(), *map(GuardedOutput, outputs)], memory)
     try:
         yield job
@@ -271,14 +304,18 @@ async def open_job(
         with contextlib.suppress(Exception):  # the error of the block is the one to know
             await job.terminate(grace_s)
         raise
-    else:
+    told = job.raised
+    try:
         await job.terminate(grace_s)
+    except Exception as error:
+        if error is not told:
+            raise
 
 
 async def run(
     command: Command,
     *,
-    stdin: Stdin = None,
+    stdin: Input = None,
     outputs: Sequence[Output] = (),
     check: bool = False,
     timeout_s: float | None = None,
@@ -298,23 +335,38 @@ async def run(
 
     Raises ConfigError, OutputError, CaptureError, SpawnError (CommandNotFoundError, which is a
     FileNotFoundError, when there is no such program), UnknownExitStatusError; with ``check``,
-    CommandFailedError, and after ``timeout_s`` CommandTimeoutError, which carry the result; LoopError outside asyncio and uvloop.
+    CommandFailedError, and after ``timeout_s`` CommandTimeoutError; LoopError outside asyncio and uvloop. All errors
+    after the start carry the result.
     """
-    memory = MemoryOutput() if limit_bytes is None else BoundedMemory(limit_bytes, keep)
+    refuse_pipe(stdin, "open_job")
+    check_seconds("grace_s", grace_s)
+    check_seconds("timeout_s", timeout_s)
+    memory = memory_for(limit_bytes, keep)
     job = RunningJob(make_spec(command, options), stdin, [*map(GuardedOutput, outputs)], memory)
     result: Result | None = None
     try:
         with anyio.move_on_after(timeout_s):
             result = await job.wait()
     except BaseException as error:
-        with contextlib.suppress(Exception):
+        try:
             await job.terminate(grace_s)
+        except asyncio.CancelledError as again:
+            vars(again)["result"] = job.result
+            raise
+        except Exception:  # noqa: BLE001, S110 - the first error is the one to know
+            pass
         if isinstance(error, asyncio.CancelledError):
             vars(error)["result"] = job.result
         raise
     if result is None:
         assert timeout_s is not None
-        raise CommandTimeoutError(await job.terminate(grace_s), timeout_s)
+        failure: DteeError | None = None
+        try:
+            await job.terminate(grace_s)
+        except DteeError as error:
+            failure = error
+        assert job.result is not None
+        raise CommandTimeoutError(job.result, timeout_s) from failure
     if check and not job.spec.succeeded(result.exit):
         raise CommandFailedError(result)
     return result
@@ -322,8 +374,6 @@ async def run(
 
 def run_sync(command: Command, **options: Unpack[RunOptions]) -> Result:
     """run(), for a script without an event loop. Raises as run(), and RuntimeError where a loop runs already."""
-    running = run(command, **options)
-    try:
-        return asyncio.run(running)
-    finally:
-        running.close()  # where a loop runs it never began, which is a warning
+    if loop_runs():
+        raise RuntimeError("an event loop runs in this thread, which run_sync() would stop: await dtee_async.run(...)")
+    return asyncio.run(run(command, **options))

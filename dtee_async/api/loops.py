@@ -9,15 +9,14 @@ import threading
 from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING
 
-from anyio.lowlevel import RunVar
-
 from ..engine.captures import Captures
 from ..errors import LoopError
 
 if TYPE_CHECKING:
     from ..core.contracts import Timer
 
-_captures: RunVar[tuple[Captures, AsyncGenerator[None]]] = RunVar("dtee_async_captures")
+_SHARED = "_dtee_async_captures"
+"""The attribute of a loop. A table of ours with the loops as its keys would keep each alive, as what is shared refers to its loop."""
 
 
 class HostLoop:
@@ -60,6 +59,15 @@ def _uninterrupted(callback: Callable[..., object], *args: object) -> None:
             raise KeyboardInterrupt
 
 
+def loop_runs() -> bool:
+    """Whether this thread is in a loop of asyncio's or uvloop's."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 def running_loop() -> asyncio.AbstractEventLoop:
     """Raises LoopError where none runs, or trio's."""
     try:
@@ -72,20 +80,21 @@ def running_loop() -> asyncio.AbstractEventLoop:
 
 def captures_of_loop() -> Captures:
     """What all captures of this loop share, gone with the loop."""
-    try:
-        captures, _ = _captures.get()
-    except LookupError:
+    loop = running_loop()
+    shared: tuple[Captures, AsyncGenerator[None]] | None = vars(loop).get(_SHARED)
+    if shared is None:
         captures = Captures()
-        end = _at_the_end(captures)
+        end = _at_the_end(loop, captures)
         with contextlib.suppress(StopIteration):
             end.__anext__().send(None)
-        _captures.set((captures, end))
-    return captures
+        shared = vars(loop)[_SHARED] = captures, end
+    return shared[0]
 
 
-async def _at_the_end(captures: Captures) -> AsyncGenerator[None]:
+async def _at_the_end(loop: asyncio.AbstractEventLoop, captures: Captures) -> AsyncGenerator[None]:
     """An asynchronous generator is what a loop closes at its own end: ``loop.shutdown_asyncgens()``, which asyncio.run() calls."""
     try:
         yield
     finally:
-        captures.close()
+        del vars(loop)[_SHARED]
+        captures.let_go_idle()

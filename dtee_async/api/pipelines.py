@@ -5,23 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+import signal
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO, Unpack
+from typing import BinaryIO, Unpack
 
 import anyio
 
 from ..core.result import PipelineResult, Result
-from ..errors import CommandFailedError, CommandTimeoutError, ConfigError
+from ..core.spec import JobSpec
+from ..core.write import Stream
+from ..errors import CommandFailedError, CommandTimeoutError, ConfigError, DteeError
 from ..output.consumers import Consumers
-from ..output.memory import BoundedMemory, MemoryOutput
+from ..output.memory import BoundedMemory, MemoryOutput, memory_for
 from .jobs import RunningJob
 from .loops import running_loop
-from .specs import Command, CommonOptions, Keep, make_spec
-from .stdin import Stdin
-
-if TYPE_CHECKING:
-    from ..core.spec import JobSpec
+from .specs import Command, CommonOptions, Keep, check_seconds, make_spec
+from .stdin import Input, Stdin, make_pipe, refuse_pipe
 
 
 class RunningPipeline:
@@ -29,32 +29,46 @@ class RunningPipeline:
 
     def __init__(self, jobs: Sequence[RunningJob]) -> None:
         self.jobs = jobs
+        self.raised: BaseException | None = None
+        """What wait() has raised."""
 
     async def wait(self) -> PipelineResult:
-        """Wait until all have ended. What nobody iterates over is read and counted. Raises what the first RunningJob.wait() does."""
-        return await _all(job.wait() for job in self.jobs)
+        """Wait until all have ended. What nobody iterates over is thrown away and counted. Raises what the first RunningJob.wait() does."""
+        return self._checked(await asyncio.gather(*(job.wait() for job in self.jobs), return_exceptions=True))
 
     async def terminate(self, grace_s: float | None = None) -> PipelineResult:
-        """End the process groups of all, at once: TERM, ``grace_s`` seconds, KILL; those that have ended stay as they are."""
-        with anyio.CancelScope(shield=True):
-            await _all(job.terminate(grace_s) for job in self.jobs)
-        return await self.wait()  # it is there: nothing is waited for
+        """End the process groups of all, at once: TERM, ``grace_s`` seconds, KILL; those that have ended stay as they are.
 
+        Cancelled meanwhile, it kills. Raises as wait().
+        """
+        check_seconds("grace_s", grace_s)
+        cancelled: asyncio.CancelledError | None = None
+        ends = [asyncio.ensure_future(job.terminate(grace_s)) for job in self.jobs]
+        while pending := [end for end in ends if not end.done()]:
+            try:
+                with anyio.CancelScope(shield=True):
+                    await asyncio.wait(pending)
+            except asyncio.CancelledError as error:  # the tasks have to run to their end, whatever becomes of us
+                cancelled = error
+                for job in self.jobs:
+                    job.send_signal(signal.SIGKILL)
+        if cancelled is not None:
+            raise cancelled
+        return self._checked([end.exception() or end.result() for end in ends])
 
-async def _all(ends: Iterable[Coroutine[Any, Any, Result]]) -> PipelineResult:
-    """Wait for each; then raise what the first one raised."""
-    results = await asyncio.gather(*ends, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return PipelineResult(tuple(result for result in results if isinstance(result, Result)))
+    def _checked(self, ends: Sequence[Result | BaseException]) -> PipelineResult:
+        for end in ends:
+            if isinstance(end, BaseException):
+                self.raised = end
+                raise end
+        return PipelineResult(tuple(end for end in ends if isinstance(end, Result)))
 
 
 @asynccontextmanager
 async def open_pipeline(
     *commands: Command,
     stdin: Stdin = None,
-    limit_bytes: int = 0,
+    limit_bytes: int | None = 0,
     keep: Keep = "tail",
     grace_s: float | None = None,
     **options: Unpack[CommonOptions],
@@ -64,15 +78,15 @@ async def open_pipeline(
     ``stdin`` is that of the first. The parameters are those of open_job(), for each command; what is to be
     different for one, and its output files, is in a JobSpec. Raises as open_job(); ConfigError without a command.
     """
-    specs = [make_spec(command, options, CommonOptions.__optional_keys__) for command in commands]
-    memories = [BoundedMemory(limit_bytes, keep) if limit_bytes else None for _ in specs]
+    specs = _specs(commands, options)
+    memories = [memory_for(limit_bytes, keep) if limit_bytes != 0 else None for _ in specs]
     async with _running(specs, stdin, [[Consumers()] for _ in specs], memories, grace_s) as pipeline:
         yield pipeline
 
 
 async def run_pipeline(
     *commands: Command,
-    stdin: Stdin = None,
+    stdin: Input = None,
     check: bool = False,
     timeout_s: float | None = None,
     limit_bytes: int | None = None,
@@ -86,22 +100,45 @@ async def run_pipeline(
     last command that failed, as pipefail has it: also by the signal PIPE, of one whose reader had enough. Such an error, and
     CommandTimeoutError, has the whole PipelineResult in ``pipeline``. Raises as run(); ConfigError without a command.
     """
-    specs = [make_spec(command, options, CommonOptions.__optional_keys__) for command in commands]
-    memories = [MemoryOutput() if limit_bytes is None else BoundedMemory(limit_bytes, keep) for _ in specs]
+    specs = _specs(commands, options)
+    memories = [memory_for(limit_bytes, keep) for _ in specs]
+    refuse_pipe(stdin, "open_pipeline")
+    check_seconds("timeout_s", timeout_s)
     async with _running(specs, stdin, [[] for _ in specs], memories, grace_s) as pipeline:
         result: PipelineResult | None = None
         with anyio.move_on_after(timeout_s):
             result = await pipeline.wait()
         if result is None:
             assert timeout_s is not None
-            late = next((number for number, job in enumerate(pipeline.jobs) if not job.state.final), -1)
-            result = await pipeline.terminate(grace_s)
-            raise CommandTimeoutError(result.results[late], timeout_s, result)
+            late = [number for number, job in enumerate(pipeline.jobs) if not job.state.final] or [-1]
+            failure: DteeError | None = None
+            try:
+                await pipeline.terminate(grace_s)
+            except DteeError as error:
+                failure = error
+            result = PipelineResult(tuple(job.result for job in pipeline.jobs if job.result is not None))
+            who = " and ".join(result.results[number].command for number in late)
+            raise CommandTimeoutError(result.results[late[0]], timeout_s, result, who) from failure
     if check:
         for spec, each in zip(reversed(specs), reversed(result.results), strict=True):
             if not spec.succeeded(each.exit):
                 raise CommandFailedError(each, result)
     return result
+
+
+def _specs(commands: Sequence[Command], options: CommonOptions) -> list[JobSpec]:
+    """The options are for all commands but those that are JobSpecs. Raises ConfigError, TypeError."""
+    specs = [make_spec(command, {} if isinstance(command, JobSpec) else options, CommonOptions.__optional_keys__) for command in commands]
+    if not specs:
+        raise ConfigError("a pipeline needs a command")
+    for spec in specs[:-1]:
+        if spec.capture.mode == "pty":
+            raise ConfigError("capture: only the last command of a pipeline can have a terminal: the stdout of all others is a pipe")
+        if any(file.stream is Stream.STDOUT for file in spec.outputs):
+            raise ConfigError("outputs: the stdout of a command goes to the next one of the pipeline; only the last can have files for it")
+    if any(spec.capture.interactive for spec in specs[1:]):
+        raise ConfigError("capture: only the first command of a pipeline can have a terminal as its stdin")
+    return specs
 
 
 @asynccontextmanager
@@ -113,11 +150,7 @@ async def _running(
     grace_s: float | None,
 ) -> AsyncIterator[RunningPipeline]:
     running_loop()
-    if not specs:
-        raise ConfigError("a pipeline needs a command")
-    for spec in specs[1:]:
-        if spec.capture.interactive:
-            raise ConfigError("capture: only the first command of a pipeline can have a terminal as its stdin")
+    check_seconds("grace_s", grace_s)
     jobs: list[RunningJob] = []
     pipeline = RunningPipeline(jobs)
     try:
@@ -132,13 +165,17 @@ async def _running(
         with contextlib.suppress(Exception):
             await pipeline.terminate(grace_s)
         raise
-    else:
+    told = pipeline.raised
+    try:
         await pipeline.terminate(grace_s)
+    except Exception as error:
+        if error is not told:
+            raise
 
 
 def _pipe(stack: ExitStack) -> tuple[BinaryIO, int]:
-    """Its ends, which the stack closes. Raises OSError."""
-    read_fd, write_fd = os.pipe()
-    reader: BinaryIO = stack.enter_context(os.fdopen(read_fd, "rb", 0))
+    """Its ends, which the stack closes. Raises SpawnError."""
+    read_fd, write_fd = make_pipe()
     stack.callback(os.close, write_fd)
+    reader: BinaryIO = stack.enter_context(os.fdopen(read_fd, "rb", 0))
     return reader, write_fd

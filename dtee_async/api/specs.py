@@ -12,11 +12,12 @@ from ..core.outputs import OUTPUT_KEYS, output_files
 from ..core.policy import Availability, Condition, Health, Privileges, Shutdown
 from ..core.spec import JobSpec
 from ..errors import ConfigError
-from .stdin import Stdin
+from .stdin import Input
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 Command = str | Sequence[str | os.PathLike[str]] | JobSpec
 Keep = Literal["head", "tail"]
+Mode = Literal["auto", "ordered", "turnstile", "pipe", "pty"]
 
 
 class CommonOptions(TypedDict, total=False):
@@ -31,11 +32,11 @@ class CommonOptions(TypedDict, total=False):
 
     working_dir: str | os.PathLike[str] | None
     environment: Mapping[str, str] | None
-    capture: str
-    watch_fds: str
+    capture: Mode
+    watch_fds: Literal["1-2", "1-9"]
     no_new_privs: bool
     stderr_apart: bool
-    wait_for: str
+    wait_for: Literal["exit", "writers"]
     linger_s: float | None
     success_exit_codes: Sequence[int]
     shutdown: Shutdown
@@ -58,7 +59,7 @@ class Options(CommonOptions, total=False):
 class RunOptions(Options, total=False):
     """All that run() takes by name: see there, and Options."""
 
-    stdin: Stdin
+    stdin: Input
     outputs: Sequence[Output]
     check: bool
     timeout_s: float | None
@@ -70,13 +71,14 @@ class RunOptions(Options, total=False):
 class JobOptions(Options, total=False):
     """How a supervisor runs a job: Options, and what only many jobs, or a job with many runs, can have.
 
-    ``depends_on``: the jobs that it starts after, by their names, and what it waits for in each. ``availability``: whether it is started
+    ``depends_on``: the jobs that it starts after, by their names, and what it waits for in each; a list of names: that they
+    have started. ``availability``: whether it is started
     again; ``health``: how it is known to be ready, and alive. ``disabled``: it is not started.
     """
 
     description: str
     disabled: bool
-    depends_on: Mapping[str, Condition | str]
+    depends_on: Mapping[str, Condition | str] | Sequence[str]
     availability: Availability
     health: Health
 
@@ -106,15 +108,44 @@ def make_spec(command: Command, options: Mapping[str, Any], known: frozenset[str
     environment, working_dir = options.get("environment"), options.get("working_dir")
     return JobSpec(
         name=options.get("name", "run"),
-        command=command if isinstance(command, str) else tuple(os.fspath(word) for word in command),
+        command=command if isinstance(command, str) else _words(command),
         working_dir=None if working_dir is None else os.fspath(working_dir),
-        environment=None if environment is None else {**os.environ, **environment},
+        environment=None if environment is None else {**os.environ, **_checked(environment)},
         outputs=tuple(output_files({key: _paths(options[key]) for key in OUTPUT_KEYS if key in options})),
         capture=AUTO._replace(mode=options.get("capture", AUTO.mode), **_some(options, _OF_CAPTURE)),
-        depends_on={name: condition_of(word) for name, word in options.get("depends_on", {}).items()},
+        depends_on=_conditions(options.get("depends_on", {})),
         success_exit_codes=tuple(options.get("success_exit_codes", (0,))),
         **_some(options, _AS_THEY_ARE),
     )
+
+
+def check_seconds(name: str, value: float | None) -> None:
+    """Raises ConfigError for what can be no time to wait; None is for ever, or as long as something else says."""
+    if value is not None and not (isinstance(value, int | float) and value >= 0):
+        raise ConfigError(f"{name}: expected a number of seconds, 0 or more, got {value!r}")
+
+
+def _words(command: object) -> tuple[str, ...]:
+    if isinstance(command, Sequence) and not isinstance(command, bytes | bytearray):
+        words = tuple(os.fspath(word) if isinstance(word, os.PathLike) else word for word in command)
+        if all(isinstance(word, str) for word in words):
+            return words
+    raise ConfigError(f"command: expected a string for the shell, or a list of strings and paths, got {command!r}")
+
+
+def _checked(environment: Mapping[str, str]) -> Mapping[str, str]:
+    for name, value in environment.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise ConfigError(f"environment: expected strings, got {name!r}: {value!r}")
+        if not name or "=" in name or "\0" in name + value:
+            raise ConfigError(f"environment: {name!r} cannot be a variable: its name is empty or has a =, or there is a NUL in it")
+    return environment
+
+
+def _conditions(depends_on: Mapping[str, str] | Sequence[str]) -> dict[str, Condition]:
+    if isinstance(depends_on, Mapping):
+        return {name: condition_of(word) for name, word in depends_on.items()}
+    return dict.fromkeys([depends_on] if isinstance(depends_on, str) else depends_on, Condition.STARTED)
 
 
 def condition_of(word: str) -> Condition:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import anyio
 
+from ..errors import ConfigError, SpawnError
+
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
@@ -19,31 +21,50 @@ class HasFileno(Protocol):
     def fileno(self) -> int: ...
 
 
-Stdin = None | bytes | HasFileno | AsyncIterable[bytes] | Literal["inherit", "pipe"]
-"""None: /dev/null, where nothing is read. ``"inherit"``: ours. ``"pipe"``: ``job.stdin``."""
+Input = None | bytes | HasFileno | AsyncIterable[bytes] | Literal["inherit"]
+"""None: /dev/null, where nothing is read. ``"inherit"``: ours."""
+Stdin = Input | Literal["pipe"]
+"""``"pipe"``: ``job.stdin``."""
+
+
+def refuse_pipe(stdin: object, use: str) -> None:
+    """Where nobody would have the other end of it. Raises ConfigError."""
+    if stdin == "pipe":
+        raise ConfigError(f'stdin: nobody could write to a "pipe": use {use}(), or give bytes, a file, an async iterator, or "inherit"')
+
+
+def make_pipe() -> tuple[int, int]:
+    """Its read end and its write end. Raises SpawnError."""
+    try:
+        return os.pipe()
+    except OSError as error:
+        raise SpawnError(error.errno, f"stdin: {error.strerror}") from error
 
 
 class StdinPipe:
-    """The write end of a command's stdin. ``send()`` waits while the command does not read."""
+    """The write end of a command's stdin. ``send()`` waits while the command does not read. Its errors are anyio's."""
 
     def __init__(self) -> None:
-        """Raises OSError."""
+        """Raises SpawnError."""
         self.child_fd: int
-        self.child_fd, self._fd = os.pipe()
+        self.child_fd, self._fd = make_pipe()
         os.set_blocking(self._fd, False)
 
     async def send(self, data: bytes) -> None:
-        """Write all of it. Raises BrokenResourceError when the command reads no more, ClosedResourceError after aclose()."""
+        """Write all of it. One task at a time: a second one that has to wait raises BusyResourceError.
+
+        Raises BrokenResourceError when the command reads no more, ClosedResourceError after aclose() or the job's wait().
+        """
         rest = memoryview(data)
         while rest:
             if self._fd < 0:
-                raise anyio.ClosedResourceError
+                raise anyio.ClosedResourceError("this stdin is closed")
             try:
                 rest = rest[os.write(self._fd, rest) :]
             except BlockingIOError:
                 await anyio.wait_writable(self._fd)
             except BrokenPipeError as error:
-                raise anyio.BrokenResourceError from error
+                raise anyio.BrokenResourceError("the command reads no more from its stdin") from error
         await anyio.lowlevel.checkpoint()
 
     async def send_all(self, chunks: AsyncIterable[bytes]) -> None:

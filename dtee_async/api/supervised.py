@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from errno import EIO
 from typing import TYPE_CHECKING
 
 from ..core.exit import Exit
-from ..core.graph import check_dependencies
+from ..core.graph import never
 from ..core.lifecycle import State
 from ..core.policy import Condition
 from ..core.spec import JobSpec
 from ..core.textlines import LINE_BYTES
-from ..errors import DteeError, OutputError
+from ..errors import ConfigError, DteeError, OutputError
 from ..output.consumers import Border, Consumers
 from ..output.guarded import GuardedOutput
 from ..supervisor.events import (
@@ -116,11 +117,13 @@ class JobRecord:
         self._make_outputs = make_outputs
 
     def open(self) -> list[Output]:
+        self.exit, self.error, self.reason = None, None, ""
         files = open_in_host(self._files, self._loop)
+        theirs: list[Output] = []
         try:
-            theirs = [GuardedOutput(output) for output in self._make_outputs()]
+            theirs.extend(map(GuardedOutput, self._make_outputs()))
         except Exception as error:
-            close_all(files)
+            close_all([*files, *theirs])
             raise OutputError(EIO, f"{type(error).__name__}: {error}", "outputs") from error
         self._files = [file._replace(append=True) for file in self._files]
         return [_Attempt(self.consumers), *files, *theirs]
@@ -131,7 +134,7 @@ class JobRecord:
     def note(self, event: Event) -> None:
         match event:
             case JobStarted(pid=pid):
-                self.pid, self.exit, self.error, self.reason = pid, None, None, ""
+                self.pid = pid
             case JobExited(exit=exit, lossless=lossless):
                 self.pid, self.exit = None, exit
                 self.lossless = self.lossless and lossless
@@ -199,8 +202,8 @@ class SupervisedJob:
         Raises ConfigError for what it can never reach, as it is specified, and DteeError when it has ended without.
         """
         condition = condition_of(condition)
-        asker = JobSpec(f"(who waits for {self.name})", "true", depends_on={self.name: condition})
-        check_dependencies([replace(self.spec, depends_on={}, disabled=False), asker])
+        if problem := never(self.spec, condition):
+            raise ConfigError(f"jobs.{self.name}: {problem}")
         if not await self._service.reaches(condition):
             raise DteeError(f"{self.name} is {self.state}, and has not reached {condition}{self._why()}")
 
@@ -209,8 +212,12 @@ class SupervisedJob:
         return f": {why}" if why else ""
 
     async def wait(self) -> JobResult:
-        """Wait until it has ended for good. A job that is started again whenever it ends has to be stopped by somebody."""
-        await self._service.ended()
+        """Wait until it has ended for good. A job that is started again whenever it ends has to be stopped by somebody.
+
+        An iterator of the task that waits here holds nobody back; it misses what is beyond 8 MiB.
+        """
+        with self._record.consumers.awaited_by(asyncio.current_task()):
+            await self._service.ended()
         record, tally = self._record, self._service.tally
         return JobResult(
             self.name,
@@ -229,5 +236,6 @@ class SupervisedJob:
     async def stop(self) -> JobResult:
         """End it as its ``shutdown`` says, after all that depend on it; the other jobs go on. A job that has ended stays as it is."""
         for service in self._run.stop_job(self._service):
-            self._records[service.spec.name].consumers.let_go()
+            if not service.state.final:
+                self._records[service.spec.name].consumers.let_go()
         return await self.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Unpack
 
@@ -114,9 +115,12 @@ class Supervisor:
     async def wait(self) -> int:
         """Wait until all jobs have ended, those too that are started meanwhile. 0 if all succeeded, else the first failure's status."""
         run, task = self._entered()
-        while waited_for := [service for service in run.services if not service.state.final]:
-            for service in waited_for:
-                await service.ended()
+        with ExitStack() as stack:
+            for record in self._records.values():
+                stack.enter_context(record.consumers.awaited_by(asyncio.current_task()))
+            while waited_for := [service for service in run.services if not service.state.final]:
+                for service in waited_for:
+                    await service.ended()
         if run.closed:
             await asyncio.wait([task])
         return run.status

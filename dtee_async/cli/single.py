@@ -103,7 +103,9 @@ class _Single:
         if relay is not None:
             signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # of a pipe of ours; of our own stdout we are told
         self._say_mode(capturing, relayed=relay is not None)
-        return Command(loop, capturing.transport, outputs, self._report, self._done, linger_s=linger_s, rounds=ALONE_ROUNDS, relay=relay)
+        return Command(
+            loop, capturing.transport, outputs, self._report, self._done, linger_s=linger_s or None, rounds=ALONE_ROUNDS, relay=relay
+        )
 
     def _at_terminal(self, loop: SelectLoop, transport: Transport) -> contextlib.AbstractContextManager[Keyboard | None]:
         """In mode ``pty``: Ctrl-C and the window's size reach the command, and so does what is typed at our terminal, if it is one."""

@@ -127,7 +127,7 @@ def _check(path: Path, table: Exec | HttpGet | Tcp) -> Check:
         case Tcp():
             if table.port is None:
                 raise WrongError((*path, "port"), "missing: expected 1 to 65535")
-            return TcpCheck(_host(path, table.host), _port(path, table.port))
+            return TcpCheck(_port(path, table.port), _host(path, table.host))
 
 
 def _http(path: Path, table: HttpGet) -> HttpCheck:

@@ -32,7 +32,7 @@ def check_dependencies(specs: Sequence[JobSpec]) -> None:
             elif jobs[name].disabled and not spec.disabled:
                 problem = f"{name} is disabled: enable it, or choose it by its name"
             else:
-                problem = _never(jobs[name], condition)
+                problem = never(jobs[name], condition)
             if problem:
                 raise ConfigError(f"{_key(spec.name, name)}: {problem}")
     start_order(specs)
@@ -135,7 +135,7 @@ def _cycle(waiting: Mapping[str, JobSpec]) -> list[str]:
     return [*list(place)[place[name] :], name]
 
 
-def _never(job: JobSpec, condition: Condition) -> str:
+def never(job: JobSpec, condition: Condition) -> str:
     """Why the condition can never come true; empty: it can."""
     match condition:
         case Condition.LOG_READY if not job.health.ready_log_line:

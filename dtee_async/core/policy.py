@@ -6,7 +6,7 @@ import re
 import signal as _signal
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ..errors import ConfigError
@@ -100,7 +100,7 @@ class HttpCheck:
     """Passes when a GET is answered with ``status_code``; 0: anything from 200 to 399."""
 
     url: str
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(default_factory=dict)
     status_code: int = 0
 
 
@@ -108,8 +108,8 @@ class HttpCheck:
 class TcpCheck:
     """Passes when a connection is accepted."""
 
-    host: str
     port: int
+    host: str = "127.0.0.1"
 
 
 Check = ExecCheck | HttpCheck | TcpCheck

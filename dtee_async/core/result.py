@@ -6,7 +6,7 @@ import heapq
 from array import array
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from itertools import accumulate, chain, compress, repeat
+from itertools import accumulate, chain, compress, pairwise, repeat
 from typing import NamedTuple, overload
 
 from .exit import Exit
@@ -35,6 +35,13 @@ class Captured(Sequence[Write]):
 
     def __len__(self) -> int:
         return len(self._ends)
+
+    def __repr__(self) -> str:
+        return f"<Captured: {len(self)} writes, {len(self.data)} bytes>"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        lengths = [end - begin for begin, end in pairwise(chain((0,), self._ends))]
+        return Captured, (self.data, lengths, self._streams, self._times_ns, self._pids, self._wholes)
 
     @overload
     def __getitem__(self, index: int) -> Write: ...

@@ -12,6 +12,7 @@ from .outputs import OutputFile
 from .policy import AVAILABILITY, HEALTH, PRIVILEGES, SHUTDOWN, Availability, Condition, Health, Privileges, Shutdown
 
 SHELL = "/bin/sh"
+_KINDS = {"capture": CaptureSpec, "health": Health, "availability": Availability, "shutdown": Shutdown, "privileges": Privileges}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,20 @@ class JobSpec:
     privileges: Privileges = PRIVILEGES
 
     def __post_init__(self) -> None:
+        self._check_command()
+        for name, kind in _KINDS.items():
+            if not isinstance(getattr(self, name), kind):
+                raise ConfigError(f"{name}: expected a {kind.__name__}, got {getattr(self, name)!r}")
+        if problem := self.capture.problem():
+            raise ConfigError(problem)
+        if self.wait_for not in LINGER_S:
+            raise ConfigError(f"wait_for: expected one of {', '.join(LINGER_S)}, got {self.wait_for!r}")
+        if self.linger_s is not None and not (isinstance(self.linger_s, int | float) and 0 <= self.linger_s < float("inf")):
+            raise ConfigError(f"linger_s: expected a number of seconds, got {self.linger_s!r}")
+        if wrong := [code for code in self.success_exit_codes if not (isinstance(code, int) and 0 <= code <= 255)]:
+            raise ConfigError(f"success_exit_codes: expected numbers from 0 to 255, got {wrong[0]!r}")
+
+    def _check_command(self) -> None:
         if isinstance(self.command, str):
             if not self.command.strip():
                 raise ConfigError("command: expected a command, got an empty string")
@@ -53,18 +68,10 @@ class JobSpec:
             raise ConfigError("command: expected a list of a command and its arguments, got an empty one")
         if any("\0" in word for word in self.argv):
             raise ConfigError("command: a NUL character cannot be in a command or an argument")
-        if problem := self.capture.problem():
-            raise ConfigError(problem)
-        if self.wait_for not in LINGER_S:
-            raise ConfigError(f"wait_for: expected one of {', '.join(LINGER_S)}, got {self.wait_for!r}")
-        if self.linger_s is not None and not 0 <= self.linger_s < float("inf"):
-            raise ConfigError(f"linger_s: expected a number of seconds, got {self.linger_s}")
-        if wrong := [code for code in self.success_exit_codes if not 0 <= code <= 255]:
-            raise ConfigError(f"success_exit_codes: expected numbers from 0 to 255, got {wrong[0]}")
 
-    def succeeded(self, exit: Exit) -> bool:
-        """Whether a run that ended so is no failure."""
-        return exit.returncode in self.success_exit_codes
+    def succeeded(self, exit: Exit, *, told: bool = False) -> bool:
+        """Whether a run that ended so is no failure. ``told``: it was told to end, as ``shutdown`` says, and may die by that signal."""
+        return exit.returncode in self.success_exit_codes or (told and self.shutdown.signal in (exit.signal, exit.status - 128))
 
     @property
     def listen_s(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ class Stream(IntEnum):
     STDERR = 2
 
 
-stream_of = {int(stream): stream for stream in Stream}.__getitem__
+stream_of: Callable[[int], Stream] = {int(stream): stream for stream in Stream}.__getitem__
 """The Stream of a value, in a tenth of the time that Stream(value) takes."""
 
 

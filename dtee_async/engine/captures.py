@@ -67,13 +67,17 @@ class Captures:
         return Losses(loop, self._notice, transport.sockets())
 
     def close(self) -> None:
-        """Let go what they share. What is captured after that begins anew."""
-        if self._notice is not None:
-            self._notice.close()
-            self._notice = None
+        """Let go what they share."""
+        self._notice = None
         if self._guardian is not None:
             self._guardian.close()
-            self._guardian = None
+
+    def let_go_idle(self) -> None:
+        """Let go what no command uses."""
+        if self._notice is not None:
+            self._notice.close_if_idle()
+        if self._guardian is not None:
+            self._guardian.let_go_if_idle()
 
     def open(self, spec: CaptureSpec, plan: SpawnPlan, *, stamped: bool = False) -> Capturing:
         """The transport for a command. Raises CaptureError."""

@@ -73,11 +73,14 @@ class Command:
         report: Report,
         on_done: Callable[[Outcome], None],
         *,
-        linger_s: float,
+        linger_s: float | None,
         rounds: int = ROUNDS,
         relay: Callable[[Capture], Relay] | None = None,
     ) -> None:
-        """``relay``: makes what moves the bytes to the outputs, in the place of batches that they are shown."""
+        """``linger_s`` None: nobody wants to know whether writers are left.
+
+        ``relay``: makes what moves the bytes to the outputs, in the place of batches that they are shown.
+        """
         self.phase: Phase = Phase.RUNNING
         self.on_exit: Callable[[], None] | None = None
         """Called when the child has exited and is not reaped yet: its pid cannot mean anybody else."""
@@ -96,6 +99,7 @@ class Command:
         self._drain_limit = 0
         self._writers_left = False
         self._given_up = False
+        self._advancing = False
 
     def start(self, plan: SpawnPlan) -> int:
         """Open the outputs and spawn the child; its pid. Raises SpawnError: call end_unstarted() then."""
@@ -140,9 +144,18 @@ class Command:
 
     def _advance(self) -> None:
         """Go on as far as the outputs have room; called again when they have."""
+        if self._advancing:  # by an output that was full and has room again, in the middle of a batch: the others have that first
+            return
+        self._advancing = True
+        try:
+            self._advance_phases()
+        finally:
+            self._advancing = False
+
+    def _advance_phases(self) -> None:
         if self.phase is Phase.DRAINING and self._drain():
             self.phase = Phase.LINGERING
-            self._linger_until_s = time.monotonic() + self._linger_s
+            self._linger_until_s = time.monotonic() + (self._linger_s or 0)
         if self.phase is Phase.LINGERING and self._timer is None and not self._linger():
             self.phase = Phase.SETTLING
             self._drained = 0
@@ -167,7 +180,7 @@ class Command:
 
     def _linger(self) -> bool:
         """Whether to listen on, for writers that the child left behind."""
-        if not self._linger_s:
+        if self._linger_s is None:
             return False
         self._writers_left = self._transport.writers_left()
         if not self._writers_left or time.monotonic() >= self._linger_until_s:
@@ -204,13 +217,16 @@ class Command:
         return self._error or self._capture.error
 
     def _close_outputs(self) -> list[tuple[Output, int]]:
-        closed = [(flow.output, flow.output.close()) for flow in self._capture.flows]
+        closed = [(flow.output, flow.output.close() + flow.missed_bytes) for flow in self._capture.flows]
         return [(output, size_bytes) for output, size_bytes in closed if size_bytes]
 
     def give_up(self) -> None:
         """From the exit on, do not wait for outputs that are stuck or writers that are left; what outputs hold is dropped and counted."""
         self._given_up = True
         if self.phase in (Phase.DRAINING, Phase.LINGERING, Phase.SETTLING):
+            self._capture.on_room = None
+            while self._capture.leave_out_the_full():
+                self._drain()
             self._end()
         if self.phase is Phase.ENDING:
             self._finish()

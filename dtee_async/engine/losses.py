@@ -84,14 +84,12 @@ class NodeNotice:
         if not self._wanted and self._watch is not None:
             loop.remove_reader(self._watch.fd)
             if not self._keep and self._closing is None:
-                self._closing = loop.call_later(LOOK_AGAIN_S, self._close)
+                self._closing = loop.call_later(LOOK_AGAIN_S, self.close_if_idle)
 
-    def _close(self) -> None:
-        self._closing = None
-        self.close()
-
-    def close(self) -> None:
-        """Hold no fd."""
+    def close_if_idle(self) -> None:
+        """Hold no fd, unless a command is watched."""
+        if self._wanted:
+            return
         if self._closing is not None:
             self._closing.cancel()
         self._closing = self._watch = None

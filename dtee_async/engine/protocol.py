@@ -41,15 +41,18 @@ class Pausable(Protocol):
 class OutputFlow:
     """What one output may ask of its capture (core.contracts.Flow)."""
 
-    __slots__ = ("_capture", "output", "paused")
+    __slots__ = ("_capture", "is_left_out", "missed_bytes", "output", "paused")
 
     def __init__(self, capture: Capture, output: Output) -> None:
         self._capture = capture
         self.output: Output = output
         self.paused: bool = False
+        self.is_left_out: bool = False
+        self.missed_bytes: int = 0
+        """What came when it was left out already."""
 
     def pause(self) -> None:
-        if not self.paused:
+        if not self.paused and not self.is_left_out:
             self.paused = True
             self._capture.output_paused()
 
@@ -57,6 +60,15 @@ class OutputFlow:
         if self.paused:
             self.paused = False
             self._capture.output_resumed()
+
+    def leave_out(self) -> None:
+        """It gets nothing more; what it misses is counted."""
+        self.is_left_out = True
+        self.resume()
+
+    def miss(self, batch: Batch) -> None:
+        """In the place of its output's write()."""
+        self.missed_bytes += batch.size_bytes
 
     def report(self, error: OSError) -> None:
         self._capture.report(self.output, error)
@@ -99,6 +111,14 @@ class Capture:
         """One write at a time, from a standard datagram endpoint; the last character of the address is 1 or 2."""
         stream = Stream.STDERR if str(addr).endswith("2") else Stream.STDOUT
         self.datagrams_received(Batch([data], [len(data)], bytes([stream])))
+
+    def leave_out_the_full(self) -> bool:
+        """Outputs that are full get nothing more: they hold nobody up any longer. Whether there are any."""
+        full = [flow for flow in self.flows if flow.paused]
+        for flow in full:
+            flow.leave_out()
+        self._writes = [flow.miss if flow.is_left_out else flow.output.write for flow in self.flows]
+        return bool(full)
 
     def output_paused(self) -> None:
         self.blocked += 1

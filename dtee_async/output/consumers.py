@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..core.batch import Batch
@@ -16,7 +17,7 @@ HELD_BYTES = 1 << 20
 """A consumer that has not taken this much holds the job back."""
 
 LAST_BYTES = 8 << 20
-"""A consumer that has not taken this much of a job that is being ended misses the rest."""
+"""A consumer that has not taken this much misses the rest, if the job is being ended, or if its taker waits for the end."""
 
 
 class Border(Batch):
@@ -36,6 +37,10 @@ class Consumer:
         self.on_change = on_change
         self.held_bytes: int = 0
         self.detached: bool = False
+        self.taker: object = None
+        """Who takes, as far as that is known: a task."""
+        self.missed_bytes: int = 0
+        """What came when it held as much as it may, and could not take it."""
         self._consumers = consumers
         self._batches: deque[Batch] = deque()
 
@@ -80,6 +85,7 @@ class Consumers:
         self._begun = False
         self._held_back = False
         self._ending = False
+        self._waiting: list[object] = []
         self._consumers: list[Consumer] = []
 
     def attach(self, on_change: Callable[[], None]) -> Consumer:
@@ -106,6 +112,17 @@ class Consumers:
         self._held_back = held and not self._ending
         self.balance()
 
+    @contextmanager
+    def awaited_by(self, taker: object) -> Iterator[None]:
+        """While he waits for the end of the job he takes nothing, and holds it back with no consumer of his."""
+        self._waiting.append(taker)
+        self.begin()
+        try:
+            yield
+        finally:
+            self._waiting.remove(taker)
+            self.balance()
+
     def let_go(self) -> None:
         """The job is being ended: from now on nobody holds it back."""
         self._ending = True
@@ -116,11 +133,14 @@ class Consumers:
         """Have the job read, or not."""
         if self._flow is None or self.ended:
             return
-        is_full = not self._ending and any(consumer.held_bytes >= HELD_BYTES for consumer in self._consumers)
+        is_full = any(consumer.held_bytes >= HELD_BYTES and not self._is_let_go(consumer) for consumer in self._consumers)
         if not self._begun or self._held_back or is_full:
             self._flow.pause()
         else:
             self._flow.resume()
+
+    def _is_let_go(self, consumer: Consumer) -> bool:
+        return self._ending or consumer.taker in self._waiting
 
     def open(self, flow: Flow) -> None:
         self._flow = flow
@@ -132,9 +152,10 @@ class Consumers:
             return
         own = batch.detach()
         for consumer in list(self._consumers):
-            consumer.put(own)
-            if self._ending and consumer.held_bytes >= LAST_BYTES:
-                self.detach(consumer)
+            if consumer.missed_bytes or (consumer.held_bytes >= LAST_BYTES and self._is_let_go(consumer)):
+                consumer.missed_bytes += batch.size_bytes
+            else:
+                consumer.put(own)
         self.balance()
 
     def end(self, exit: Exit) -> None:

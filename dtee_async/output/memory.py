@@ -59,6 +59,11 @@ class MemoryOutput:
         return Captured(b"".join(chunks), self._lengths, bytes(self._streams), self._times_ns, self._pids, bytes(self._wholes))
 
 
+def memory_for(limit_bytes: int | None, keep: Literal["head", "tail"]) -> MemoryOutput | BoundedMemory:
+    """What keeps so much of the first or the last; None: everything. Raises ConfigError."""
+    return MemoryOutput() if limit_bytes is None else BoundedMemory(limit_bytes, keep)
+
+
 BLOCK_BYTES = 64 * 1024
 BLOCK_WRITES = 4096
 

@@ -95,7 +95,7 @@ def _run(plan: SpawnPlan, fds: ChildFds, steps: Sequence[str]) -> subprocess.Pop
     if found is not None:
         try:
             return _popen(plan, list(plan.argv), fds, steps, executable=found)
-        except (FileNotFoundError, PermissionError):
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
             pass  # execvp(3) goes on along PATH
         except OSError as error:
             if error.filename == found:

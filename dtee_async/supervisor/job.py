@@ -58,6 +58,9 @@ class Surroundings:
 
 NOTHING = Surroundings()
 
+NOT_STARTED = 127
+"""What outputs are told that a command ended with that could not be started: the shell's status for it."""
+
 
 class Job:
     """A JobSpec that is running. Raises CaptureError when it cannot be captured; the outputs stay the caller's until start()."""
@@ -115,8 +118,6 @@ class Job:
 
     def start(self) -> None:
         """Spawn it. Raises SpawnError, with everything closed, outputs too."""
-        if self._losses is not None:
-            self._losses.begin(self._plan.environment)
         transport = self.capturing.transport
         if self.spec.capture.interactive and isinstance(transport, PtyTransport):
             self._keyboard = Keyboard(self._loop, transport.terminal_fd, full_screen=False)
@@ -124,9 +125,12 @@ class Job:
         if guardian is not None:
             self._try_to_guard(guardian.prepare)
         try:
+            if self._losses is not None:
+                self._losses.begin(self._plan.environment)
             self.pid = self._command.start(self._plan)
         except BaseException:
-            self._command.end_unstarted(0)
+            self._command.end_unstarted(NOT_STARTED)
+            self._command.give_up()  # should an output want to deliver something first
             if guardian is not None:
                 guardian.let_go_if_idle()
             raise

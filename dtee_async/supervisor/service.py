@@ -383,8 +383,7 @@ class Service:
             self._tell(OutputLost(name, job.loss, REMEDY, attempt))
         if outcome.error is not None or run.unhealthy:
             return exit.status or 1
-        as_told = self.state is State.TERMINATING and self.spec.shutdown.signal in (exit.signal, exit.status - 128)
-        return 0 if as_told or self.spec.succeeded(exit) else exit.status or 1
+        return 0 if self.spec.succeeded(exit, told=self.state is State.TERMINATING) else exit.status or 1
 
     # The end of a run that does not end by itself
 

@@ -78,8 +78,6 @@ class FakeJob(RunningJob):
     ``keep`` are those of open_job(). Leaving its block ends it, as open_job() does.
     """
 
-    stdin: FakeStdin
-
     def __init__(
         self,
         script: Iterable[Step],
@@ -94,11 +92,17 @@ class FakeJob(RunningJob):
         self._life = _Life(tuple(script), Exit(returncode), _IGNORED | set(ignored_signals))
         memory = BoundedMemory(limit_bytes, keep) if limit_bytes else None
         super().__init__(make_spec(command, {}), None, [Consumers()], memory)
-        self.stdin = FakeStdin()
+        self._stdin = FakeStdin()
 
     def _make_job(self, loop: Any, outputs: Sequence[Output], surroundings: object) -> Any:
         self._life.open(loop, [*outputs, *([self._memory] if self._memory is not None else ())])
         return self._life
+
+    @property
+    def stdin(self) -> FakeStdin:
+        """What it is sent."""
+        assert isinstance(self._stdin, FakeStdin)
+        return self._stdin
 
     @property
     def signals(self) -> list[int]:
@@ -147,9 +151,15 @@ class _Life:
 
     async def _live(self) -> None:
         with self._playing:
+            writes: list[tuple[Stream, bytes]] = []
+            await anyio.lowlevel.checkpoint()
             for stream, data, *delay_s in self._script:
-                await anyio.sleep(sum(delay_s))
-                self._write(stream, data)
+                if delay_s:
+                    self._write(writes)
+                    writes = []
+                    await anyio.sleep(*delay_s)
+                writes.append((stream, data))
+            self._write(writes)
         self._has_exited = True
         self._duration_s = time.monotonic() - self._began_s
         while self._capture.blocked:
@@ -162,9 +172,14 @@ class _Life:
         self.outcome = Outcome(self._exit, self._duration_s, writers_left=False, dropped=(), error=None)
         self._done.set()
 
-    def _write(self, stream: Stream, data: bytes) -> None:
-        stamps = [time.time_ns()], [self.pid]
-        self._queue.append(Batch([data], [len(data)], bytes([stream]), lambda: stamps))
+    def _write(self, writes: Sequence[tuple[Stream, bytes]]) -> None:
+        """All at once: that is how writes arrive that were made at once, and who leaves his iterator meanwhile has missed the rest."""
+        if not writes:
+            return
+        count = len(writes)
+        stamps = [time.time_ns()] * count, [self.pid] * count
+        streams = bytes(stream for stream, _ in writes)
+        self._queue.append(Batch([data for _, data in writes], [len(data) for _, data in writes], streams, lambda: stamps))
         self._deliver()
 
     def _deliver(self) -> None:

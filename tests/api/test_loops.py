@@ -1,11 +1,13 @@
 """Callbacks on the loop of a host application, where Ctrl-C is a KeyboardInterrupt that can come anywhere."""
 
 import asyncio
+import gc
 import hashlib
 import signal
 import subprocess
 import sys
 import threading
+import weakref
 
 import pytest
 import trio
@@ -138,3 +140,33 @@ async def was_run():
 def test_trio_is_told_that_this_needs_asyncio(use):
     with pytest.raises(dtee_async.LoopError, match="trio's is none"):
         trio.run(use)
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_loops_and_what_their_captures_share_are_freed(loop_name, ends):
+    factory = uvloop.new_event_loop if loop_name == "uvloop" else asyncio.SelectorEventLoop
+    loops = []
+    for _ in range(3):
+        loop = factory()
+        loop.run_until_complete(dtee_async.run("true"))
+        if ends:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+        loops.append(weakref.ref(loop))
+        del loop
+        gc.collect()
+    assert [loop() for loop in loops] == [None] * 3
+
+
+def test_the_end_of_the_generators_while_a_command_runs_takes_nothing_from_it(loop_name):
+    async def main():
+        running = asyncio.create_task(
+            dtee_async.run("for i in 1 2 3; do echo $i; sleep 0.1; done", capture="turnstile", die_with_supervisor=True)
+        )
+        await asyncio.sleep(0.1)
+        await asyncio.get_running_loop().shutdown_asyncgens()
+        return await running
+
+    loop = uvloop.new_event_loop() if loop_name == "uvloop" else asyncio.SelectorEventLoop()
+    assert loop.run_until_complete(main()).stdout == b"1\n2\n3\n"
+    loop.close()

@@ -499,3 +499,90 @@ def test_loops_in_threads_do_not_know_of_each_other():
 async def test_twenty_cancellations_leave_nothing(tmp_path):
     """The soak makes five hundred."""
     assert await cancellations.cancel_many(range(20), tmp_path) > 0
+
+
+@pytest.mark.parametrize("who", ["writes", "lines"])
+async def test_an_iterator_that_is_kept_and_not_read_does_not_hold_back_who_waits(who):
+    async with open_job(f"echo ready; {MUCH}; exit 3") as job:
+        kept = getattr(job, who)()
+        async for _ in kept:
+            break
+        assert (await job.wait()).returncode == 3
+        if who == "writes":
+            assert sum([len(write.data) async for write in kept]) == MUCH_BYTES
+
+
+async def test_an_iterator_that_is_kept_goes_on_where_it_was():
+    async with open_job("printf 'ready\\npayload\\n'; echo more") as job:
+        lines = job.lines()
+        async for line in lines:
+            if line.text == "ready":
+                break
+        assert [line.text async for line in lines] == ["payload", "more"]
+
+
+async def test_an_iterator_that_missed_something_says_so():
+    async with open_job("dd if=/dev/zero bs=65536 count=256 status=none") as job:
+        writes = job.writes()
+        await job.wait()
+        taken = 0
+        with pytest.raises(dtee_async.OutputError, match=r"\d+ bytes came while nobody took any, and are lost") as caught:
+            async for write in writes:
+                taken += len(write.data)
+        assert taken + int(caught.value.strerror.split()[0]) == 256 * 65536
+        with pytest.raises(StopAsyncIteration):
+            await anext(writes)
+
+
+async def test_many_lines_at_once_leave_the_loop_its_turns():
+    turns = 0
+
+    async def count():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    async with open_job("yes | head -n 100000", capture="pipe") as job:
+        await asyncio.sleep(0.2)
+        lines = 0
+        async for _ in job.lines():
+            lines += 1
+            if lines == 1:
+                turns = 0
+    counting.cancel()
+    assert lines == 100_000
+    assert turns > 100_000 / 256 / 2
+
+
+async def test_an_unknown_status_is_an_error_each_time_and_no_success():
+    async with open_job("true") as job:
+        os.waitpid(job.pid, 0)
+        for _ in range(2):
+            with pytest.raises(dtee_async.UnknownExitStatusError):
+                await job.wait()
+        assert job.state is State.FAILED
+
+
+async def test_who_was_told_to_end_and_does_has_completed():
+    async with open_job(["sleep", "100"]) as job:
+        await job.terminate()
+        assert job.state is State.COMPLETED
+    async with open_job("trap '' TERM; echo; while :; do sleep 1; done") as job:
+        await anext(job.lines())
+        await job.terminate(0.05)
+        assert job.state is State.FAILED
+
+
+async def test_everything_can_be_kept_beside_iterating():
+    async with open_job("echo a; echo b", limit_bytes=None) as job:
+        async for _ in job:
+            break
+        assert (await job.wait()).stdout == b"a\nb\n"
+
+
+async def test_without_a_pipe_there_is_no_stdin():
+    async with open_job("true") as job:
+        with pytest.raises(RuntimeError, match='stdin="pipe"'):
+            job.stdin  # noqa: B018

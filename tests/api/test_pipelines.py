@@ -74,7 +74,7 @@ async def test_one_that_is_not_there_is_one_error_and_nothing_is_left(tmp_path):
 
 
 async def test_a_timeout_ends_all_and_has_what_was_written():
-    with pytest.raises(CommandTimeoutError, match=r"^cat >&2; sleep 100: not done in 0\.3 s$") as caught:
+    with pytest.raises(CommandTimeoutError, match=r"^cat >&2; sleep 100 and sleep 100 & .* done: not done in 0\.3 s$") as caught:
         await run_pipeline(
             "echo a", "cat >&2; sleep 100", "sleep 100 & trap '' TERM; while :; do sleep 1; done", timeout_s=0.3, grace_s=0.1
         )
@@ -151,7 +151,55 @@ async def test_every_mode(capture_mode):
     assert (result.stdout, [each.stderr for each in result.results]) == (b"x" * 100_000, [b"one\n", b"two\n"])
 
 
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 5])
+async def test_who_is_cancelled_twice_leaves_nobody(turns):
+    pids = []
+
+    async def one():
+        async with open_pipeline("trap '' TERM; echo up >&2; while :; do sleep 1; done", ["sleep", "100"]) as pipeline:
+            pids.extend(job.pid for job in pipeline.jobs)
+            await anext(pipeline.jobs[0].lines())
+            started.set()
+            await pipeline.wait()
+
+    started = asyncio.Event()
+    task = asyncio.create_task(one())
+    await started.wait()
+    for _ in range(3):
+        task.cancel()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [members(pid) for pid in pids] == [[], []]
+
+
+async def test_an_error_of_an_output_is_raised_by_each_wait_and_goes_with_the_block():
+    spec = JobSpec("first", "echo err >&2", outputs=(OutputFile("/dev/full", Stream.STDERR, append=True),))
+    with pytest.raises(dtee_async.OutputError, match="/dev/full"):
+        async with open_pipeline(spec, ["sleep", "100"], grace_s=0.1) as pipeline:
+            with anyio.move_on_after(0.3):
+                await pipeline.wait()
+    async with open_pipeline(spec, "cat") as pipeline:
+        for _ in range(2):
+            with pytest.raises(dtee_async.OutputError, match="/dev/full"):
+                await pipeline.wait()
+
+
+async def test_the_error_of_the_block_is_raised_also_when_it_is_cancelled_meanwhile():
+    with anyio.CancelScope() as scope, pytest.raises(ZeroDivisionError):
+        async with open_pipeline("trap '' TERM; while :; do sleep 1; done", ["sleep", "100"], grace_s=0.3):
+            asyncio.get_running_loop().call_later(0.05, scope.cancel)
+            raise ZeroDivisionError
+
+
 async def test_what_can_be_no_pipeline():
+    with pytest.raises(ConfigError, match="only the last command of a pipeline can have a terminal"):
+        await run_pipeline("cat", "cat", capture="pty")
+    with pytest.raises(ConfigError, match="the stdout of a command goes to the next one"):
+        await run_pipeline(JobSpec("a", "true", outputs=(OutputFile("x", Stream.STDOUT, append=True),)), "cat")
+    with pytest.raises(ConfigError, match=r"use open_pipeline\(\)"):
+        await run_pipeline("cat", "cat", stdin="pipe")
     with pytest.raises(ConfigError, match="a pipeline needs a command"):
         await run_pipeline()
     with pytest.raises(ConfigError, match="only the first command of a pipeline can have a terminal as its stdin"):

@@ -5,12 +5,15 @@ import dataclasses
 import gc
 import inspect
 import os
+import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import weakref
+from pathlib import Path
 
 import anyio
 import pytest
@@ -275,7 +278,7 @@ def test_run_sync_is_run_for_scripts(tmp_path):
 
 
 async def test_run_sync_says_that_a_loop_runs_already():
-    with pytest.raises(RuntimeError, match="running event loop"):
+    with pytest.raises(RuntimeError, match="await dtee_async.run"):
         dtee_async.run_sync("true")
 
 
@@ -330,3 +333,70 @@ async def test_a_result_is_freed_when_it_is_dropped_and_does_not_wait_for_the_ga
         assert writes() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "error"),
+    [
+        (["cat"], {"stdin": "pipe"}, r"use open_job\(\)"),
+        ("true", {"environment": {"PATH": None}}, "environment: expected strings, got 'PATH': None"),
+        ("true", {"environment": {"A=B": "c"}}, "environment: 'A=B' cannot be a variable"),
+        (b"true", {}, "command: expected a string for the shell, or a list of strings and paths, got b'true'"),
+        (["echo", b"a"], {}, "command: expected a string"),
+        (Path("/bin/true"), {}, "command: expected a string"),
+        ("true", {"shutdown": 5}, "shutdown: expected a Shutdown, got 5"),
+        ("true", {"privileges": "root"}, "privileges: expected a Privileges, got 'root'"),
+        ("true", {"success_exit_codes": ["x"]}, "success_exit_codes: expected numbers from 0 to 255, got 'x'"),
+        ("true", {"linger_s": "x"}, "linger_s: expected a number of seconds, got 'x'"),
+        ("true", {"grace_s": -1}, "grace_s: expected a number of seconds, 0 or more, got -1"),
+        ("true", {"timeout_s": "1"}, "timeout_s: expected a number of seconds"),
+    ],
+)
+async def test_what_makes_no_sense_is_refused_before_anything_is_started(command, options, error):
+    with pytest.raises(dtee_async.ConfigError, match=error):
+        await dtee_async.run(command, **options)
+
+
+async def test_who_is_cancelled_twice_has_the_result_nevertheless():
+    async def one():
+        await dtee_async.run(f"trap '' TERM; echo x; echo >{fifo}; while :; do sleep 1; done", grace_s=60)
+
+    with tempfile.TemporaryDirectory() as folder:
+        fifo = f"{folder}/fifo"
+        os.mkfifo(fifo)
+        reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+        task = asyncio.create_task(one())
+        await anyio.wait_readable(reader)
+        os.close(reader)
+    task.cancel()
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+    assert (caught.value.result.combined, caught.value.result.signal) == (b"x\n", signal.SIGKILL)
+
+
+async def test_an_output_that_fails_does_not_take_the_result_along():
+    with pytest.raises(dtee_async.OutputError) as caught:
+        await dtee_async.run("echo a; exit 3", out_append="/dev/full", check=True)
+    assert (caught.value.result.stdout, caught.value.result.returncode) == (b"a\n", 3)
+
+
+async def test_writers_that_are_left_are_seen_without_waiting_for_them():
+    assert (await dtee_async.run("echo a; sleep 1 &", linger_s=0)).writers_left
+
+
+async def test_results_and_errors_can_be_pickled():
+    with pytest.raises(dtee_async.CommandFailedError) as caught:
+        await dtee_async.run("echo a; echo b >&2; exit 3", check=True)
+    error = pickle.loads(pickle.dumps(caught.value))
+    assert (type(error), str(error)) == (dtee_async.CommandFailedError, str(caught.value))
+    assert list(error.result.writes) == list(caught.value.result.writes)
+    assert repr(error.result.writes) == "<Captured: 2 writes, 4 bytes>"
+    with pytest.raises(dtee_async.CommandTimeoutError) as caught:
+        await dtee_async.run("sleep 100", timeout_s=0.1)
+    error = pickle.loads(pickle.dumps(caught.value))
+    assert (error.timeout_s, str(error), error.result.signal) == (0.1, str(caught.value), signal.SIGTERM)
+    with pytest.raises(dtee_async.CommandNotFoundError) as caught:
+        await dtee_async.run(["nonexistent-command"])
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)

@@ -538,3 +538,33 @@ async def test_many_jobs_are_started_while_it_runs():
         jobs = [sup.start(["true"]) for _ in range(100)]
         assert await sup.wait() == 0
         assert all(job.state is State.COMPLETED for job in jobs)
+
+
+async def test_the_handle_of_a_job_that_was_removed_touches_nobody():
+    async with Supervisor() as sup:
+        old = sup.start(SLEEP, name="a")
+        await speak(old)
+        result = await sup.remove("a")
+        new = sup.start("head -c 20000000 /dev/zero", name="a")
+        writes = new.writes()
+        assert await old.stop() == result
+        assert sum([len(write.data) async for write in writes]) == 20_000_000
+        await sup.remove("a")
+        assert await old.stop() == result
+
+
+async def test_who_waits_is_not_held_back_by_an_iterator_of_his_own():
+    async with Supervisor() as sup:
+        job, other = (sup.start(f"echo ready; {MUCH}") for MUCH in ["head -c 4000000 /dev/zero"] * 2)
+        kept = job.lines(), other.lines()
+        await anext(kept[0])
+        assert (await job.wait()).succeeded
+        assert await sup.wait() == 0
+
+
+async def test_a_list_of_dependencies_is_of_those_that_have_started():
+    async with Supervisor() as sup:
+        sup.start(SLEEP, name="db")
+        web = sup.start("true", name="web", depends_on=["db"])
+        assert (await web.wait()).succeeded
+        assert web.spec.depends_on == {"db": Condition.STARTED}

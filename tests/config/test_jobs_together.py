@@ -130,7 +130,7 @@ def test_what_a_later_file_replaces_has_to_be_right_too(write, wrong):
 
 def test_a_table_may_be_in_two_files(write, load_all):
     write(a=WEB + "readiness_probe.tcp.port = 80\n", b="[jobs.web.readiness_probe]\ntcp.host = '::1'\n")
-    assert load_all("a", "b").jobs[0].health.readiness_probe.check == TcpCheck("::1", 80)
+    assert load_all("a", "b").jobs[0].health.readiness_probe.check == TcpCheck(80, "::1")
 
 
 def test_an_error_names_the_file_that_the_value_is_from(write, wrong):
@@ -256,13 +256,13 @@ def test_an_error_of_a_default_names_its_key_there(write, wrong):
 def test_defaults_of_a_probe_are_for_the_jobs_that_have_one(write, load_all):
     write(jobs="[defaults]\nreadiness_probe.period_seconds = 2\n" + WEB + "readiness_probe.tcp.port = 80\n" + DB)
     web, db = load_all().jobs
-    assert web.health.readiness_probe == Probe(TcpCheck("127.0.0.1", 80), period_seconds=2.0)
+    assert web.health.readiness_probe == Probe(TcpCheck(80, "127.0.0.1"), period_seconds=2.0)
     assert db.health.readiness_probe is None
 
 
 def test_a_probe_s_check_takes_the_place_of_a_default_one(job):
     spec = job("[defaults]\nreadiness_probe = {exec.command = 'x', period_seconds = 2}\n" + WEB + "readiness_probe.tcp.port = 80\n")
-    assert spec.health.readiness_probe == Probe(TcpCheck("127.0.0.1", 80), period_seconds=2.0)
+    assert spec.health.readiness_probe == Probe(TcpCheck(80, "127.0.0.1"), period_seconds=2.0)
 
 
 # Variables.

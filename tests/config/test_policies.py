@@ -124,14 +124,14 @@ def test_the_ways_to_say_that_one_is_ready(job):
 
 def test_a_probe_has_the_field_s_defaults(job):
     health = job("startup_probe.tcp.port = 80").health
-    assert (health.startup_probe, health.readiness_probe, health.liveness_probe) == (Probe(TcpCheck("127.0.0.1", 80)), None, None)
-    assert health.startup_probe == Probe(TcpCheck("127.0.0.1", 80), 0.0, 10.0, 1.0, 1, 3)
+    assert (health.startup_probe, health.readiness_probe, health.liveness_probe) == (Probe(TcpCheck(80, "127.0.0.1")), None, None)
+    assert health.startup_probe == Probe(TcpCheck(80, "127.0.0.1"), 0.0, 10.0, 1.0, 1, 3)
 
 
 def test_a_probe_is_what_its_table_says(job):
     lines = "tcp = {host = '::1', port = 5432}\ninitial_delay_seconds = 1\nperiod_seconds = 2\ntimeout_seconds = 3\n"
     spec = job(f"[jobs.web.readiness_probe]\n{lines}success_threshold = 4\nfailure_threshold = 5")
-    assert spec.health.readiness_probe == Probe(TcpCheck("::1", 5432), 1.0, 2.0, 3.0, 4, 5)
+    assert spec.health.readiness_probe == Probe(TcpCheck(5432, "::1"), 1.0, 2.0, 3.0, 4, 5)
 
 
 def test_a_command_probes_where_the_job_runs_or_where_it_says(job, tmp_path):

@@ -144,7 +144,7 @@ def test_giving_up_drops_what_is_stuck_and_counts_it():
         signal_group(pid, signal.SIGTERM)
         command.give_up()
         loop.run_until(lambda: bool(done))
-    assert [(dropped, size) for dropped, size in done[0].dropped] == [(output, 5)]
+    assert [(dropped, size) for dropped, size in done[0].dropped] == [(output, 7)]  # 5 that it held, and 2 that it never had
     assert done[0].exit.signal == signal.SIGTERM
 
 

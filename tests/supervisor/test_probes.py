@@ -207,18 +207,18 @@ async def test_without_an_fd_it_says_so(monkeypatch):
 
 
 async def test_tcp_passes_when_it_is_connected(server):
-    assert await against(TcpCheck("127.0.0.1", server)) == ""
+    assert await against(TcpCheck(server)) == ""
 
 
 async def test_tcp_to_a_host_that_is_not_there_says_so():
-    assert (await against(TcpCheck("nowhere.invalid", 1))).startswith("nowhere.invalid:1: ")
+    assert (await against(TcpCheck(1, "nowhere.invalid"))).startswith("nowhere.invalid:1: ")
     await asyncio.get_running_loop().shutdown_default_executor()  # names are looked up in its threads
 
 
 async def test_tcp_says_why_not(mute):
     port = free_port()
-    assert await against(TcpCheck("127.0.0.1", port)) == f"127.0.0.1:{port}: Connection refused"
-    assert await against(TcpCheck("127.0.0.1", mute), 0.05) == f"127.0.0.1:{mute}: no answer within 0.05 s"
+    assert await against(TcpCheck(port)) == f"127.0.0.1:{port}: Connection refused"
+    assert await against(TcpCheck(mute), 0.05) == f"127.0.0.1:{mute}: no answer within 0.05 s"
 
 
 # http
@@ -255,8 +255,8 @@ async def test_http_says_why_not(server, mute):
         HttpCheck("http://[::/", {}),
         HttpCheck("http://127.0.0.1:1/", {"X": "\xff\u20ac"}),
         HttpCheck("http://127.0.0.1:1/", {"X": "a\nb"}),
-        TcpCheck("\0", 1),
-        TcpCheck("x" * 300, 1),
+        TcpCheck(1, "\0"),
+        TcpCheck(1, "x" * 300),
         ExecCheck(["tr\0ue"]),
         ExecCheck([""]),
     ],
@@ -328,7 +328,7 @@ async def test_the_period_is_from_beginning_to_beginning():
 
 @pytest.fixture
 def tcp_check(mute):
-    return TcpCheck("127.0.0.1", mute)
+    return TcpCheck(mute)
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from dtee_async import (
     Captured,
     CommandFailedError,
     CommandTimeoutError,
+    Event,
+    EventsLost,
     Exit,
     Flow,
     JobResult,
@@ -59,6 +61,8 @@ async def results() -> None:
     await run("true", cwd="/")  # type: ignore[call-arg]
     await run("true", stdin="text")  # type: ignore[arg-type]
     await run("true", keep="middle")  # type: ignore[arg-type]
+    await run("true", stdin="pipe")  # type: ignore[arg-type]
+    await run("true", capture="pip")  # type: ignore[arg-type]
 
 
 async def running() -> None:
@@ -66,10 +70,9 @@ async def running() -> None:
         assert_type(job, RunningJob)
         assert_type(job.pid, int)
         assert_type(job.result, Result | None)
-        assert_type(job.stdin, StdinPipe | None)
-        if job.stdin is not None:
-            await job.stdin.send(b"data")
-            await job.stdin.aclose()
+        assert_type(job.stdin, StdinPipe)
+        await job.stdin.send(b"data")
+        await job.stdin.aclose()
         async for write in job:
             assert_type(write, Write)
         async for line in job.lines(limit_bytes=1000):
@@ -128,6 +131,8 @@ async def more() -> None:
         assert_type(await job.wait(), JobResult)
         assert_type(await sup.remove("web"), JobResult)
         sup.start("true", after="db")  # type: ignore[call-arg]
+        async for event in sup.events():
+            assert_type(event, Event | EventsLost)
 
 
 def script() -> None:
