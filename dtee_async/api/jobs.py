@@ -87,8 +87,9 @@ class RunningJob:
                 self._feeding = loop.create_task(pipe.send_all(chunks))
 
     def _make_job(self, loop: Loop, outputs: Sequence[Output], surroundings: Surroundings) -> Job:
-        everything = [*outputs, *([self._memory] if self._memory is not None else ()), *open_in_host(self.spec.outputs, loop)]
+        everything = [*outputs, *([self._memory] if self._memory is not None else ())]
         try:
+            everything += open_in_host(self.spec.outputs, loop)
             return Job(loop, captures_of_loop(), self.spec, everything, partial(_report, self._errors), surroundings=surroundings)
         except BaseException:
             close_all(everything)
@@ -345,8 +346,11 @@ async def run(
     job = RunningJob(make_spec(command, options), stdin, [*map(GuardedOutput, outputs)], memory)
     result: Result | None = None
     try:
-        with anyio.move_on_after(timeout_s):
+        if timeout_s is None:
             result = await job.wait()
+        else:
+            with anyio.move_on_after(timeout_s):
+                result = await job.wait()
     except BaseException as error:
         try:
             await job.terminate(grace_s)

@@ -233,6 +233,10 @@ class SupervisedJob:
             tally.max_rss_bytes,
         )
 
+    def send_signal(self, number: int) -> None:
+        """Send a signal to its process group, if it runs: HUP, for example, to have it read its configuration again."""
+        self._service.send_signal(number)
+
     async def stop(self) -> JobResult:
         """End it as its ``shutdown`` says, after all that depend on it; the other jobs go on. A job that has ended stays as it is."""
         for service in self._run.stop_job(self._service):

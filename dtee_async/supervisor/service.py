@@ -146,6 +146,11 @@ class Service:
         if self._run is not None:
             self._run.listening.cancel()
 
+    def send_signal(self, number: int) -> None:
+        """To its process group, while it runs."""
+        if self._job is not None:
+            self._job.send_signal(number)
+
     def kill(self) -> None:
         """End it at once, whoever depends on it, and what it has left."""
         self.stop()

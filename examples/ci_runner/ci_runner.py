@@ -119,11 +119,13 @@ class Runner:
             while True:
                 news = self._news
                 await response.write(b": still there?\n\n")
+                for number in seen.keys() - self._builds.keys():
+                    del seen[number]
+                    await response.write(b'data: {"gone": %d}\n\n' % number)
                 for number, build in list(self._builds.items()):
                     before, seen[number] = seen.get(number, ("", 0)), (build.state, build.written)
                     if before != seen[number]:
-                        change = json.dumps({"oldest": min(self._builds), **build.since(before[1])})
-                        await response.write(f"data: {change}\n\n".encode())
+                        await response.write(f"data: {json.dumps(build.since(before[1]))}\n\n".encode())
                 with suppress(TimeoutError):
                     await asyncio.wait_for(news.wait(), STILL_THERE_S)
                 await asyncio.sleep(PACE_S)  # more may come, and is told at once
@@ -142,8 +144,6 @@ async def our_page_only(request: web.Request, handler: Callable[[web.Request], A
 if __name__ == "__main__":
     runner, application = Runner(), web.Application(middlewares=[our_page_only])
     application.cleanup_ctx.append(runner.work)
-    application.router.add_get("/", runner.page)
-    application.router.add_get("/events", runner.events)
-    application.router.add_post("/builds", runner.submit)
-    application.router.add_post("/builds/{number:[0-9]+}/cancel", runner.cancel)
+    application.add_routes([web.get("/", runner.page), web.get("/events", runner.events)])
+    application.add_routes([web.post("/builds", runner.submit), web.post("/builds/{number:[0-9]+}/cancel", runner.cancel)])
     web.run_app(application, host="127.0.0.1", port=int(sys.argv[1]) if len(sys.argv) > 1 else 8000, shutdown_timeout=0.1)

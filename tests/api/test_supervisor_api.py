@@ -562,6 +562,18 @@ async def test_who_waits_is_not_held_back_by_an_iterator_of_his_own():
         assert await sup.wait() == 0
 
 
+async def test_a_signal_reaches_it_while_it_runs():
+    async with Supervisor() as sup:
+        job = sup.start("trap 'echo again' HUP; trap 'exit 0' USR1; echo ready; while :; do sleep 0.01; done")
+        lines = job.lines()
+        await anext(lines)
+        job.send_signal(signal.SIGHUP)
+        assert (await anext(lines)).text == "again"
+        job.send_signal(signal.SIGUSR1)
+        assert (await job.wait()).succeeded
+        job.send_signal(signal.SIGKILL)
+
+
 async def test_a_list_of_dependencies_is_of_those_that_have_started():
     async with Supervisor() as sup:
         sup.start(SLEEP, name="db")
