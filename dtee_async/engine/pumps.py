@@ -106,7 +106,11 @@ class ThreadedFile(OpenFile):
         # A disk can be stuck for longer than the loop lives: then there is nobody left to tell.
         with contextlib.suppress(RuntimeError):
             pump_program.pump(reader, fd, failed)
-            self._loop.call_soon_threadsafe(client.delivered)
+            self._loop.call_soon_threadsafe(self._delivered, threading.current_thread(), client)
+
+    def _delivered(self, thread: threading.Thread, client: Client) -> None:
+        thread.join()  # that was the last that it did: who is told that all is over finds no thread any more
+        client.delivered()
 
 
 class PumpProcess:
