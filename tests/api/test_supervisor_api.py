@@ -564,7 +564,8 @@ async def test_who_waits_is_not_held_back_by_an_iterator_of_his_own():
 
 async def test_a_signal_reaches_it_while_it_runs():
     async with Supervisor() as sup:
-        job = sup.start("trap 'echo again' HUP; trap 'exit 0' USR1; echo ready; while :; do sleep 0.01; done")
+        traps = "trap 'echo again' HUP; trap 'kill $!; exit 0' USR1"
+        job = sup.start(f"trap '' HUP USR1; sleep 100 & {traps}; echo ready; while :; do wait; done")
         lines = job.lines()
         await anext(lines)
         job.send_signal(signal.SIGHUP)
