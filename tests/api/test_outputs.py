@@ -225,7 +225,7 @@ async def test_one_that_is_stuck_is_left_out_at_the_end_and_the_result_has_all()
             self.flow.pause()
 
     with pytest.raises(dtee_async.CommandTimeoutError) as caught:
-        await run("echo a; sleep 0.1; echo b; echo c", outputs=[Stuck()], timeout_s=0.5, grace_s=0.2)
+        await run("echo a; sleep 0.1; echo b; echo c", outputs=[Stuck()], timeout_s=2, grace_s=0.2)
     assert caught.value.result.combined == b"a\nb\nc\n"
     assert str(caught.value.__cause__) == "[Errno 110] 4 bytes were not delivered in time, and are lost: 'mine'"
 

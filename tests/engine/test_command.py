@@ -126,7 +126,7 @@ def test_an_output_that_is_full_is_waited_for_and_the_order_is_kept():
     assert output.data() == b"".join(b"%d\n" % i for i in range(300))
 
 
-def test_giving_up_drops_what_is_stuck_and_counts_it():
+def test_giving_up_drops_what_is_stuck_and_counts_it(fifo):
     class Stuck(RecordingOutput):
         def write(self, batch):
             super().write(batch)
@@ -136,11 +136,13 @@ def test_giving_up_drops_what_is_stuck_and_counts_it():
             super().close()
             return 5
 
-    done, output = [], Stuck()
+    done, output, go, said = [], Stuck(), fifo("go"), fifo("said")
     with SelectLoop() as loop:
         command = Command(loop, DatagramTransport(ReceiveBuffer()), [output], lambda *_: None, done.append, linger_s=1)
-        pid = command.start(SpawnPlan(["sh", "-c", "echo 1; echo 2; exec sleep 100"]))
+        pid = command.start(SpawnPlan(["sh", "-c", f"echo 1; cat {go}; echo 2; echo >{said}; exec sleep 100"]))
         loop.run_until(lambda: bool(output.writes))
+        go.write_text("")
+        said.read_text()
         signal_group(pid, signal.SIGTERM)
         command.give_up()
         loop.run_until(lambda: bool(done))
