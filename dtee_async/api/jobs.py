@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from errno import ETIMEDOUT
 from functools import partial
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Protocol, Unpack
 
 import anyio
 
@@ -26,7 +26,7 @@ from ..supervisor.files import close_all, open_in_host
 from ..supervisor.job import NOTHING, Job, Surroundings
 from .iterators import Lines, Writes
 from .loops import HostLoop, captures_of_loop, loop_runs, running_loop
-from .specs import Command, Keep, Options, RunOptions, check_seconds, make_spec
+from .specs import Command, Keep, Options, RunOptions, check_patience, make_spec
 from .stdin import Input, Stdin, StdinPipe, one_chunk, refuse_pipe
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class RunningJob:
         None: as the spec's ``shutdown`` says, 10 s. From now on no iterator holds the job back; one that takes
         nothing meanwhile misses what is beyond 8 MiB. Cancelled, it does not wait any longer, and kills. Raises as wait().
         """
-        check_seconds("grace_s", grace_s)
+        check_patience(grace_s=grace_s)
         if self._result is None:
             with anyio.CancelScope(shield=True):
                 await self._stop(grace_s)
@@ -194,12 +194,17 @@ class RunningJob:
         """Wait until it has ended, and all outputs have what it wrote. What nobody iterates over is read, counted and thrown away.
 
         An iterator of the task that waits here holds nobody back, as it cannot be iterated over meanwhile; it misses what is beyond 8 MiB.
+        In a task made for the waiting that cannot be known: there is asyncio.timeout(), where asyncio.wait_for() of Python 3.11 makes one.
         Raises, also if called again, OutputError, CaptureError, UnknownExitStatusError; what the iterator of its input raised.
         """
         if self._result is None:
-            with self._consumers.awaited_by(asyncio.current_task()) if self._consumers is not None else contextlib.nullcontext():
+            with self.awaited():
                 await self._end()
         return self._checked()
+
+    def awaited(self) -> AbstractContextManager[None]:
+        """Around what waits for its end, in this task."""
+        return contextlib.nullcontext() if self._consumers is None else self._consumers.awaited_by(asyncio.current_task())
 
     async def _end(self) -> None:
         """Wait for the end; then there is a result."""
@@ -276,6 +281,31 @@ def _stdin_fd(stdin: Stdin, pipe: StdinPipe | None) -> bool | int:
     return int(fileno())
 
 
+class _Running(Protocol):
+    """A job, or a pipeline of them. ``raised``: what its wait() has raised."""
+
+    raised: BaseException | None
+
+    async def terminate(self, grace_s: float | None = None) -> object: ...
+
+
+@asynccontextmanager
+async def ended_with_block(running: _Running, grace_s: float | None) -> AsyncIterator[None]:
+    """End it however the block is left. Raises the block's error, else what went wrong with it, unless the block was told that already."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(Exception):  # the error of the block is the one to know
+            await running.terminate(grace_s)
+        raise
+    told = running.raised
+    try:
+        await running.terminate(grace_s)
+    except Exception as error:
+        if error is not told:
+            raise
+
+
 @asynccontextmanager
 async def open_job(
     command: Command,
@@ -296,21 +326,11 @@ async def open_job(
 
     Raises as run(); an error of the block is raised as it is.
     """
-    check_seconds("grace_s", grace_s)
+    check_patience(grace_s=grace_s)
     memory = memory_for(limit_bytes, keep) if limit_bytes != 0 else None
     job = RunningJob(make_spec(command, options), stdin, [Consumers(), *map(GuardedOutput, outputs)], memory)
-    try:
+    async with ended_with_block(job, grace_s):
         yield job
-    except BaseException:
-        with contextlib.suppress(Exception):  # the error of the block is the one to know
-            await job.terminate(grace_s)
-        raise
-    told = job.raised
-    try:
-        await job.terminate(grace_s)
-    except Exception as error:
-        if error is not told:
-            raise
 
 
 async def run(
@@ -340,8 +360,7 @@ async def run(
     after the start carry the result.
     """
     refuse_pipe(stdin, "open_job")
-    check_seconds("grace_s", grace_s)
-    check_seconds("timeout_s", timeout_s)
+    check_patience(grace_s=grace_s, timeout_s=timeout_s)
     memory = memory_for(limit_bytes, keep)
     job = RunningJob(make_spec(command, options), stdin, [*map(GuardedOutput, outputs)], memory)
     result: Result | None = None

@@ -6,8 +6,10 @@ import _signal  # signal's own functions look for an enum member each time, whic
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncGenerator, Callable
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator, Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import anyio
 
 from ..engine.captures import Captures
 from ..errors import LoopError
@@ -57,6 +59,20 @@ def _uninterrupted(callback: Callable[..., object], *args: object) -> None:
         _signal.signal(_signal.SIGINT, _signal.default_int_handler)
         if interrupts:
             raise KeyboardInterrupt
+
+
+async def until_done(tasks: Iterable[asyncio.Task[Any]], on_cancel: Callable[[], object] = bool) -> None:
+    """Wait for the end of tasks. Being cancelled meanwhile, by whatever means, does not cut that short: ``on_cancel`` may hurry them."""
+    cancelled: asyncio.CancelledError | None = None
+    while pending := [task for task in tasks if not task.done()]:
+        try:
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait(pending)
+        except asyncio.CancelledError as error:
+            cancelled = error
+            on_cancel()
+    if cancelled is not None:
+        raise cancelled
 
 
 def loop_runs() -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Sequence
@@ -18,9 +17,9 @@ from ..core.write import Stream
 from ..errors import CommandFailedError, CommandTimeoutError, ConfigError, DteeError
 from ..output.consumers import Consumers
 from ..output.memory import BoundedMemory, MemoryOutput, memory_for
-from .jobs import RunningJob
-from .loops import running_loop
-from .specs import Command, CommonOptions, Keep, check_seconds, make_spec
+from .jobs import RunningJob, ended_with_block
+from .loops import running_loop, until_done
+from .specs import Command, CommonOptions, Keep, check_patience, make_spec
 from .stdin import Input, Stdin, make_pipe, refuse_pipe
 
 
@@ -34,27 +33,24 @@ class RunningPipeline:
 
     async def wait(self) -> PipelineResult:
         """Wait until all have ended. What nobody iterates over is thrown away and counted. Raises what the first RunningJob.wait() does."""
-        return self._checked(await asyncio.gather(*(job.wait() for job in self.jobs), return_exceptions=True))
+        with ExitStack() as stack:
+            for job in self.jobs:
+                stack.enter_context(job.awaited())
+            return self._checked(await asyncio.gather(*(job.wait() for job in self.jobs), return_exceptions=True))
 
     async def terminate(self, grace_s: float | None = None) -> PipelineResult:
         """End the process groups of all, at once: TERM, ``grace_s`` seconds, KILL; those that have ended stay as they are.
 
         Cancelled meanwhile, it kills. Raises as wait().
         """
-        check_seconds("grace_s", grace_s)
-        cancelled: asyncio.CancelledError | None = None
+        check_patience(grace_s=grace_s)
         ends = [asyncio.ensure_future(job.terminate(grace_s)) for job in self.jobs]
-        while pending := [end for end in ends if not end.done()]:
-            try:
-                with anyio.CancelScope(shield=True):
-                    await asyncio.wait(pending)
-            except asyncio.CancelledError as error:  # the tasks have to run to their end, whatever becomes of us
-                cancelled = error
-                for job in self.jobs:
-                    job.send_signal(signal.SIGKILL)
-        if cancelled is not None:
-            raise cancelled
+        await until_done(ends, self._kill)
         return self._checked([end.exception() or end.result() for end in ends])
+
+    def _kill(self) -> None:
+        for job in self.jobs:
+            job.send_signal(signal.SIGKILL)
 
     def _checked(self, ends: Sequence[Result | BaseException]) -> PipelineResult:
         for end in ends:
@@ -103,7 +99,7 @@ async def run_pipeline(
     specs = _specs(commands, options)
     memories = [memory_for(limit_bytes, keep) for _ in specs]
     refuse_pipe(stdin, "open_pipeline")
-    check_seconds("timeout_s", timeout_s)
+    check_patience(timeout_s=timeout_s)
     async with _running(specs, stdin, [[] for _ in specs], memories, grace_s) as pipeline:
         result: PipelineResult | None = None
         with anyio.move_on_after(timeout_s):
@@ -150,10 +146,10 @@ async def _running(
     grace_s: float | None,
 ) -> AsyncIterator[RunningPipeline]:
     running_loop()
-    check_seconds("grace_s", grace_s)
+    check_patience(grace_s=grace_s)
     jobs: list[RunningJob] = []
     pipeline = RunningPipeline(jobs)
-    try:
+    async with ended_with_block(pipeline, grace_s):
         with ExitStack() as pipes:
             source: Stdin = stdin
             for number, spec in enumerate(specs):
@@ -161,16 +157,6 @@ async def _running(
                 jobs.append(RunningJob(spec, source, outputs[number], memories[number], sink_fd))
                 source = reader
         yield pipeline
-    except BaseException:
-        with contextlib.suppress(Exception):
-            await pipeline.terminate(grace_s)
-        raise
-    told = pipeline.raised
-    try:
-        await pipeline.terminate(grace_s)
-    except Exception as error:
-        if error is not told:
-            raise
 
 
 def _pipe(stack: ExitStack) -> tuple[BinaryIO, int]:

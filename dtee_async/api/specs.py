@@ -9,8 +9,8 @@ from typing import Any, Literal, TypedDict
 from ..core.capture import AUTO
 from ..core.contracts import Output
 from ..core.outputs import OUTPUT_KEYS, output_files
-from ..core.policy import Availability, Condition, Health, Privileges, Shutdown
-from ..core.spec import JobSpec
+from ..core.policy import Availability, Condition, Health, Privileges, Shutdown, check_seconds
+from ..core.spec import JobSpec, variable_problem
 from ..errors import ConfigError
 from .stdin import Input
 
@@ -119,10 +119,11 @@ def make_spec(command: Command, options: Mapping[str, Any], known: frozenset[str
     )
 
 
-def check_seconds(name: str, value: float | None) -> None:
-    """Raises ConfigError for what can be no time to wait; None is for ever, or as long as something else says."""
-    if value is not None and not (isinstance(value, int | float) and value >= 0):
-        raise ConfigError(f"{name}: expected a number of seconds, 0 or more, got {value!r}")
+def check_patience(**seconds: float | None) -> None:
+    """``timeout_s``, ``grace_s``: None is for ever, or as long as something else says. Raises ConfigError."""
+    for name, value in seconds.items():
+        if value is not None:
+            check_seconds(name, value, zero=True, forever=True)
 
 
 def _words(command: object) -> tuple[str, ...]:
@@ -135,10 +136,8 @@ def _words(command: object) -> tuple[str, ...]:
 
 def _checked(environment: Mapping[str, str]) -> Mapping[str, str]:
     for name, value in environment.items():
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise ConfigError(f"environment: expected strings, got {name!r}: {value!r}")
-        if not name or "=" in name or "\0" in name + value:
-            raise ConfigError(f"environment: {name!r} cannot be a variable: its name is empty or has a =, or there is a NUL in it")
+        if problem := variable_problem(name, value):
+            raise ConfigError(f"environment.{name}: {problem}")
     return environment
 
 

@@ -138,9 +138,7 @@ class JobRecord:
             case JobExited(exit=exit, lossless=lossless):
                 self.pid, self.exit = None, exit
                 self.lossless = self.lossless and lossless
-            case JobFailedToStart(error=error):
-                self.exit, self.error = None, error
-            case CaptureFailed(error=error) | OutputFailed(error=error):
+            case JobFailedToStart(error=error) | CaptureFailed(error=error) | OutputFailed(error=error):
                 self.error = error
             case JobSkipped(reason=reason) | JobGivenUp(reason=reason) | JobUnhealthy(reason=reason):
                 self.reason = reason

@@ -9,15 +9,13 @@ from contextlib import ExitStack
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Unpack
 
-import anyio
-
 from ..config.jobsfile import load
 from ..core.spec import JobSpec
 from ..errors import ConfigError
 from ..supervisor.events import Event, Stopping
 from ..supervisor.supervisor import Supervisor as Run
 from .events import EventQueue, Events
-from .loops import HostLoop, captures_of_loop, running_loop
+from .loops import HostLoop, captures_of_loop, running_loop, until_done
 from .specs import Command, JobOptions, condition_of, make_spec
 from .supervised import JobRecord, JobResult, SupervisedJob
 
@@ -64,7 +62,7 @@ class Supervisor:
             run.close()
         else:
             self._begin_stop(run)
-        await _until_over(task)
+        await until_done([task])
         if error is None:
             task.result()
 
@@ -176,16 +174,3 @@ class Supervisor:
     def _over(self, task: asyncio.Task[int]) -> None:
         for queue in self._queues:
             queue.end()
-
-
-async def _until_over(task: asyncio.Task[int]) -> None:
-    """Wait for the end of the task; being cancelled meanwhile, by whatever means, does not cut that short."""
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            with anyio.CancelScope(shield=True):
-                await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 from ..core.policy import NOT_INHERITED
+from ..core.spec import variable_problem
 from .wrong import Path, WrongError
 
 
@@ -36,10 +37,8 @@ class Environments:
 def check_environment(path: Path, variables: Mapping[str, str]) -> None:
     """Raises WrongError for what the system has no place for."""
     for variable, value in variables.items():
-        if not variable or "=" in variable or "\0" in variable:
-            raise WrongError((*path, variable), "not a name that an environment variable can have")
-        if "\0" in value:
-            raise WrongError((*path, variable), "a NUL character cannot be in an environment variable")
+        if problem := variable_problem(variable, value):
+            raise WrongError((*path, variable), problem)
 
 
 def read_env_files(path: Path, names: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:

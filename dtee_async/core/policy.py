@@ -57,10 +57,10 @@ class Availability:
     exit_on_end: bool = False
 
     def __post_init__(self) -> None:
-        _positive("backoff_seconds", self.backoff_seconds, zero=True)
-        _positive("backoff_max_seconds", self.backoff_max_seconds, zero=True)
-        _positive("restart_window_seconds", self.restart_window_seconds, forever=True)
-        _positive("stable_seconds", self.stable_seconds, zero=True)
+        check_seconds("backoff_seconds", self.backoff_seconds, zero=True)
+        check_seconds("backoff_max_seconds", self.backoff_max_seconds, zero=True)
+        check_seconds("restart_window_seconds", self.restart_window_seconds, forever=True)
+        check_seconds("stable_seconds", self.stable_seconds, zero=True)
         if self.backoff_max_seconds < self.backoff_seconds:
             raise ConfigError(f"backoff_max_seconds: expected at least backoff_seconds, {self.backoff_seconds:g}")
         if self.max_restarts < 0:
@@ -82,7 +82,7 @@ class Shutdown:
     parent_only: bool = False
 
     def __post_init__(self) -> None:
-        _positive("timeout_seconds", self.timeout_seconds, zero=True)
+        check_seconds("timeout_seconds", self.timeout_seconds, zero=True)
         if self.signal not in _signal.valid_signals():
             raise ConfigError(f"signal: expected the number or name of a signal, got {self.signal}")
 
@@ -127,9 +127,9 @@ class Probe:
     failure_threshold: int = 3
 
     def __post_init__(self) -> None:
-        _positive("initial_delay_seconds", self.initial_delay_seconds, zero=True)
-        _positive("period_seconds", self.period_seconds)
-        _positive("timeout_seconds", self.timeout_seconds)
+        check_seconds("initial_delay_seconds", self.initial_delay_seconds, zero=True)
+        check_seconds("period_seconds", self.period_seconds)
+        check_seconds("timeout_seconds", self.timeout_seconds)
         for key in ("success_threshold", "failure_threshold"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"{key}: expected 1 or more, got {getattr(self, key)}")
@@ -156,7 +156,7 @@ class Health:
 
     def __post_init__(self) -> None:
         _check_expression("ready_log_line", self.ready_log_line)
-        _positive("watchdog_seconds", self.watchdog_seconds, zero=True)
+        check_seconds("watchdog_seconds", self.watchdog_seconds, zero=True)
         if self.watchdog_seconds and not self.sd_notify:
             raise ConfigError("watchdog_seconds: goes with sd_notify = true, by which the job says that it is alive")
         if self.notification_fd is not None and not 3 <= self.notification_fd <= 1000:
@@ -211,13 +211,14 @@ def _check_expression(key: str, text: str) -> None:
             raise ConfigError(f"{key}: not a regular expression: {error}") from error
 
 
-def _positive(key: str, value: float, *, zero: bool = False, forever: bool = False) -> None:
+def check_seconds(key: str, value: float, *, zero: bool = False, forever: bool = False) -> None:
     """Raises ConfigError unless it is a number of seconds that can be waited."""
     if value == FOREVER and forever:
         return
-    if not 0 <= value < FOREVER or (value == 0 and not zero):
+    if not isinstance(value, int | float) or not 0 <= value < FOREVER or (value == 0 and not zero):
         what = "0 or more" if zero else "more than 0"
-        raise ConfigError(f"{key}: expected a number of seconds, {what}, got {value:g}")
+        got = f"{value:g}" if isinstance(value, int | float) else repr(value)
+        raise ConfigError(f"{key}: expected a number of seconds, {what}, got {got}")
 
 
 AVAILABILITY, SHUTDOWN, HEALTH, PRIVILEGES = Availability(), Shutdown(), Health(), Privileges()

@@ -9,10 +9,19 @@ from ..errors import ConfigError
 from .capture import AUTO, LINGER_S, CaptureSpec
 from .exit import Exit
 from .outputs import OutputFile
-from .policy import AVAILABILITY, HEALTH, PRIVILEGES, SHUTDOWN, Availability, Condition, Health, Privileges, Shutdown
+from .policy import AVAILABILITY, HEALTH, PRIVILEGES, SHUTDOWN, Availability, Condition, Health, Privileges, Shutdown, check_seconds
 
 SHELL = "/bin/sh"
 _KINDS = {"capture": CaptureSpec, "health": Health, "availability": Availability, "shutdown": Shutdown, "privileges": Privileges}
+
+
+def variable_problem(name: object, value: object) -> str:
+    """Why the system has no place for such an environment variable; empty: it has."""
+    if not isinstance(name, str) or not isinstance(value, str):
+        return f"expected strings, got {name!r} and {value!r}"
+    if not name or "=" in name or "\0" in name:
+        return "not a name that an environment variable can have"
+    return "a NUL character cannot be in an environment variable" if "\0" in value else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +64,8 @@ class JobSpec:
             raise ConfigError(problem)
         if self.wait_for not in LINGER_S:
             raise ConfigError(f"wait_for: expected one of {', '.join(LINGER_S)}, got {self.wait_for!r}")
-        if self.linger_s is not None and not (isinstance(self.linger_s, int | float) and 0 <= self.linger_s < float("inf")):
-            raise ConfigError(f"linger_s: expected a number of seconds, got {self.linger_s!r}")
+        if self.linger_s is not None:
+            check_seconds("linger_s", self.linger_s, zero=True)
         if wrong := [code for code in self.success_exit_codes if not (isinstance(code, int) and 0 <= code <= 255)]:
             raise ConfigError(f"success_exit_codes: expected numbers from 0 to 255, got {wrong[0]!r}")
 

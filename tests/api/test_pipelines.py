@@ -204,3 +204,10 @@ async def test_what_can_be_no_pipeline():
         await run_pipeline()
     with pytest.raises(ConfigError, match="only the first command of a pipeline can have a terminal as its stdin"):
         await run_pipeline("true", JobSpec("b", "cat", capture=CaptureSpec("pty", interactive=True)))
+
+
+async def test_an_iterator_that_is_kept_and_not_read_does_not_hold_back_who_waits():
+    async with open_pipeline("echo ready", "cat; head -c 4000000 /dev/zero") as pipeline:
+        kept = pipeline.jobs[-1].lines()
+        assert (await anext(kept)).data == b"ready"
+        assert (await pipeline.wait()).returncode == 0

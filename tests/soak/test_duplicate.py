@@ -87,8 +87,7 @@ def feed(pipe, data, chooser):
     with suppress(BrokenPipeError), pipe:
         while view:
             size = chooser.choice((1, 4096, 10_000, 65_536, CHUNK_BYTES))
-            pipe.write(view[:size])
-            view = view[size:]
+            view = view[pipe.write(view[:size]) :]
             if chooser.random() < 0.05:
                 time.sleep(chooser.random() * 0.005)
 
@@ -176,7 +175,7 @@ def test_five_gigabytes_to_the_null_device_and_a_file(tmp_path):
     expected, counted = hashlib.sha256(), 0
     words = [PROGRAM, "-v", "-O", "/dev/null", "-O", str(target), "-"]
     try:
-        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, bufsize=0) as process:
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
             while counted < HUGE_BYTES:
                 piece = counted.to_bytes(8) + block[8:]
                 expected.update(piece)
