@@ -67,8 +67,9 @@ class Captures:
         return Losses(loop, self._notice, transport.sockets())
 
     def close(self) -> None:
-        """Let go what they share."""
-        self._notice = None
+        """Let go what they share. All commands have ended."""
+        if self._notice is not None:
+            self._notice.close()
         if self._guardian is not None:
             self._guardian.close()
 

@@ -88,8 +88,11 @@ class NodeNotice:
 
     def close_if_idle(self) -> None:
         """Hold no fd, unless a command is watched."""
-        if self._wanted:
-            return
+        if not self._wanted:
+            self.close()
+
+    def close(self) -> None:
+        """Hold no fd: no command runs any more."""
         if self._closing is not None:
             self._closing.cancel()
         self._closing = self._watch = None

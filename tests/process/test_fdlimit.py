@@ -7,10 +7,10 @@ import pytest
 
 PRELUDE = """
 import asyncio, os, resource, sys
+from dtee_async.api.loops import captures_of_loop
 from dtee_async.core.capture import CaptureSpec
 from dtee_async.core.contracts import ChildFds
 from dtee_async.core.spec import JobSpec
-from dtee_async.engine.captures import Captures
 from dtee_async.process.child import reap
 from dtee_async.process.fdlimit import FdLimit
 from dtee_async.process.spawn import SpawnPlan, spawn
@@ -24,7 +24,7 @@ limit = FdLimit()
 
 JOBS = """
 async def main():
-    loop, captures, outputs, jobs = asyncio.get_running_loop(), Captures(), [], []
+    loop, captures, outputs, jobs = asyncio.get_running_loop(), captures_of_loop(), [], []
     reader, writer = os.pipe()
     for i in range(200):
         outputs.append(RecordingOutput())

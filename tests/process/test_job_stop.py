@@ -11,10 +11,10 @@ from pathlib import Path
 import anyio
 import pytest
 
+from dtee_async.api.loops import captures_of_loop
 from dtee_async.core.capture import CaptureSpec
 from dtee_async.core.policy import Privileges, Shutdown
 from dtee_async.core.spec import JobSpec
-from dtee_async.engine.captures import Captures
 from dtee_async.process.descendants import COOKIE, Family
 from dtee_async.process.group import members
 from dtee_async.supervisor.job import Job, Surroundings
@@ -29,7 +29,7 @@ class Run:
         loop = asyncio.get_running_loop()
         self.census = Census(loop, Family())
         self.output = RecordingOutput()
-        self._captures = Captures()
+        self._captures = captures_of_loop()
         surroundings = Surroundings(census=self.census) if surroundings is None else surroundings
         self.job = Job(loop, self._captures, JobSpec("job", command, **settings), [self.output], print, surroundings=surroundings)
         self.job.start()
@@ -132,7 +132,7 @@ async def test_a_stop_after_a_kill_asks_nobody(surroundings, tmp_path):
 
 
 async def test_a_stop_of_a_job_that_was_never_started_is_nothing():
-    job = Job(asyncio.get_running_loop(), Captures(), JobSpec("job", "true"), [], print)
+    job = Job(asyncio.get_running_loop(), captures_of_loop(), JobSpec("job", "true"), [], print)
     assert await job.stop() == []
     job.kill()
     job.capturing.transport.close()

@@ -5,6 +5,7 @@ import sys
 
 PRELUDE = """
 import asyncio, os, signal, sys, uvloop
+from dtee_async.api.loops import captures_of_loop
 from dtee_async.core.contracts import ChildFds
 from dtee_async.process.child import reap
 from dtee_async.process.orphans import OrphanReaper, become_subreaper, reap_orphans
@@ -79,7 +80,6 @@ run(main)
 
 STRAY = """
 from dtee_async.core.spec import JobSpec
-from dtee_async.engine.captures import Captures
 from dtee_async.process.descendants import Family
 from dtee_async.supervisor.job import Job, Surroundings
 from dtee_async.supervisor.stop import Census, end_strays
@@ -87,7 +87,7 @@ from dtee_async.testing import RecordingOutput
 
 async def main():
     assert become_subreaper()
-    loop, captures, output = asyncio.get_running_loop(), Captures(), RecordingOutput()
+    loop, captures, output = asyncio.get_running_loop(), captures_of_loop(), RecordingOutput()
     census = Census(loop, Family())
     reaper = OrphanReaper(loop, census.family.is_ours)
     helper = start("exec sleep 100")

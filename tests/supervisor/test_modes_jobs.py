@@ -13,10 +13,10 @@ from pathlib import Path
 import anyio
 import pytest
 
+from dtee_async.api.loops import captures_of_loop
 from dtee_async.core.capture import CaptureSpec
 from dtee_async.core.spec import JobSpec
 from dtee_async.core.write import Stream
-from dtee_async.engine.captures import Captures
 from dtee_async.supervisor.events import JobExited, JobLeftRunning, JobStarted
 from dtee_async.supervisor.supervisor import Supervisor
 from dtee_async.testing import RecordingOutput
@@ -44,7 +44,7 @@ class Run:
     def __init__(self, *specs):
         self.outputs = {spec.name: RecordingOutput() for spec in specs}
         self.events = []
-        self.captures = Captures()
+        self.captures = captures_of_loop()
         jobs = [(spec, Outlet(self.outputs[spec.name])) for spec in specs]
         self.supervisor = Supervisor(asyncio.get_running_loop(), self.captures, jobs, self.events.append)
 

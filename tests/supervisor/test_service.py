@@ -11,12 +11,12 @@ from pathlib import Path
 import anyio
 import pytest
 
+from dtee_async.api.loops import captures_of_loop
 from dtee_async.core.lifecycle import State
 from dtee_async.core.outputs import OutputFile
 from dtee_async.core.policy import Availability, Condition, ExecCheck, Health, Probe, Restart, Shutdown
 from dtee_async.core.spec import JobSpec
 from dtee_async.core.write import Stream
-from dtee_async.engine.captures import Captures
 from dtee_async.engine.pumps import PumpProcess
 from dtee_async.errors import OutputError
 from dtee_async.process.group import members
@@ -92,7 +92,7 @@ class Stack:
         self.on_event = lambda event: None
         self._told = anyio.Event()
         specs = [(make(name), self.outlets[name]) for name, make in jobs.items()]
-        self.supervisor = Supervisor(asyncio.get_running_loop(), Captures(), specs, self._tell, **options)
+        self.supervisor = Supervisor(asyncio.get_running_loop(), captures_of_loop(), specs, self._tell, **options)
         self.services = {service.spec.name: service for service in self.supervisor.services}
 
     def _tell(self, event):

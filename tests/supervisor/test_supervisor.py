@@ -8,11 +8,11 @@ import signal
 import anyio
 import pytest
 
+from dtee_async.api.loops import captures_of_loop
 from dtee_async.core.outputs import OutputFile
 from dtee_async.core.policy import Condition, Shutdown
 from dtee_async.core.spec import JobSpec
 from dtee_async.core.write import Stream
-from dtee_async.engine.captures import Captures
 from dtee_async.engine.pumps import PumpProcess
 from dtee_async.errors import ConfigError, OutputError
 from dtee_async.process.group import members
@@ -46,7 +46,7 @@ class Run:
         self.told = anyio.Event()
         shutdown = Shutdown(timeout_seconds=grace_s)
         specs = [JobSpec(f"job{i}", command, shutdown=shutdown) for i, command in enumerate(commands)]
-        self.supervisor = Supervisor(loop, Captures(), list(zip(specs, self.outlets, strict=True)), self._tell, **options)
+        self.supervisor = Supervisor(loop, captures_of_loop(), list(zip(specs, self.outlets, strict=True)), self._tell, **options)
 
     def _tell(self, event):
         self.events.append(event)
@@ -269,7 +269,7 @@ async def test_the_run_has_the_grace_period_of_the_job_that_has_the_longest():
             for i, each in enumerate(grace_s)
         ]
         started = []
-        supervisor = Supervisor(loop, Captures(), jobs, started.append)
+        supervisor = Supervisor(loop, captures_of_loop(), jobs, started.append)
         async with anyio.create_task_group() as group:
             group.start_soon(supervisor.run)
             while len(started) < len(jobs):
@@ -284,4 +284,4 @@ async def test_the_run_has_the_grace_period_of_the_job_that_has_the_longest():
 async def test_a_dependency_that_cannot_be_is_refused_before_anything_runs():
     jobs = [(JobSpec("web", "true", depends_on={"db": Condition.STARTED}), Outlet(RecordingOutput()))]
     with pytest.raises(ConfigError, match=r"^jobs\.web\.depends_on\.db: no job has this name"):
-        Supervisor(asyncio.get_running_loop(), Captures(), jobs, print)
+        Supervisor(asyncio.get_running_loop(), captures_of_loop(), jobs, print)
