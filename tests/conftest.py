@@ -33,6 +33,10 @@ WATCH_FOR_NODE = "anon_inode:inotify"
 CAPTURE_MODES = ("ordered", "turnstile", "pipe")
 
 
+def pytest_sessionstart() -> None:
+    uvloop.new_event_loop().close()  # libuv makes a pipe for signals with the first loop of a process, and keeps it: no leak of a test
+
+
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     return {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
 
