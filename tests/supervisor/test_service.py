@@ -527,9 +527,10 @@ async def test_who_depends_on_it_by_way_of_one_that_has_completed_is_stopped_bef
 
 async def test_one_that_ends_by_itself_while_it_waits_for_its_dependents_is_no_obstacle(fifo):
     fifo("go")
+    end = "echo >go; while kill -0 $(cat pid); do sleep 0.01; done; exit 0"  # or a would be told to end before it has
     jobs = {
-        "a": job("echo; cat go; exit 3"),
-        "b": job("trap 'echo >go; exit 0' TERM; echo; while :; do sleep 0.01; done", after={"a": STARTED}),
+        "a": job("echo $$ >pid; echo; cat go; exit 3"),
+        "b": job(f"trap '{end}' TERM; echo; while :; do sleep 0.01; done", after={"a": STARTED}),
     }
     stack = Stack(jobs)
 
