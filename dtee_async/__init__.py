@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from .supervisor.events import JobStatus as JobStatus
     from .supervisor.events import JobUnguarded as JobUnguarded
     from .supervisor.events import JobUnhealthy as JobUnhealthy
+    from .supervisor.events import JobWaiting as JobWaiting
     from .supervisor.events import OutputDropped as OutputDropped
     from .supervisor.events import OutputFailed as OutputFailed
     from .supervisor.events import OutputLost as OutputLost
@@ -145,6 +146,7 @@ _HOME = {
     "JobStatus": ".supervisor.events",
     "JobUnguarded": ".supervisor.events",
     "JobUnhealthy": ".supervisor.events",
+    "JobWaiting": ".supervisor.events",
     "OutputDropped": ".supervisor.events",
     "OutputFailed": ".supervisor.events",
     "OutputLost": ".supervisor.events",

@@ -115,6 +115,15 @@ class JobGivenUp:
 
 
 @dataclass(frozen=True, slots=True)
+class JobWaiting:
+    """The job could start, but for ``max_parallel``, and may have to wait for ever: those that run are what others wait for."""
+
+    job: str
+    reason: str
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class JobSkipped:
     """The job is not started at all."""
 
@@ -228,6 +237,7 @@ Event = (
     | JobExited
     | JobRestarting
     | JobGivenUp
+    | JobWaiting
     | JobSkipped
     | JobLeftRunning
     | StillWaiting

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..engine.captures import Captures
     from ..engine.command import Outcome
     from .events import Event
+    from .places import Places
 
 
 class Outlets(Protocol):
@@ -52,8 +53,7 @@ class House:
     tell: Callable[[Event], None]
     fail: Callable[[int], None]
     end_run: Callable[[str, int], None]
-    slots: anyio.Semaphore
-    """How many jobs run at once."""
+    places: Places
     surroundings: Surroundings = NOTHING
     scene: Scene = REAL
 

@@ -195,7 +195,7 @@ class Service:
             while await self._one_more():
                 pass
         finally:
-            self._house.slots.release()
+            self._house.places.give_back(self)
 
     @contextmanager
     def _interruptible(self, *, by_stop: bool = True) -> Iterator[None]:
@@ -209,10 +209,10 @@ class Service:
     async def _enter(self) -> str:
         """Wait until it may start, and is among the jobs that run at once; why that can never be, or nothing."""
         while not (reason := await self._missing()):
-            await self._house.slots.acquire()
+            await self._house.places.take(self)
             if all(other.has_reached(condition) for other, condition in self.after):
                 break
-            self._house.slots.release()  # what it needs has gone while it waited for its turn
+            self._house.places.give_back(self)  # what it needs has gone while it waited for its turn
         return reason
 
     async def _missing(self) -> str:

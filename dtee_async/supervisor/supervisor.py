@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from ..core.graph import check_dependencies
 from .events import Event, Stopping, StraysKilled
 from .house import REAL, House, Outlets, Scene
 from .job import NOTHING, Surroundings
+from .places import Places
 from .service import Service
 from .stop import end_strays
 
@@ -55,8 +55,8 @@ class Supervisor:
         self._closing = anyio.Event()
         self._killing = False
         self._group: TaskGroup | None = None
-        slots = anyio.Semaphore(max_parallel or sys.maxsize)
-        self._house = House(loop, captures, on_event, self._fail, self._end_run, slots, surroundings, scene)
+        places = Places(max_parallel, on_event)
+        self._house = House(loop, captures, on_event, self._fail, self._end_run, places, surroundings, scene)
         self._by_name: dict[str, Service] = {}
         self.services: list[Service] = []
         self.add(jobs)

@@ -170,6 +170,10 @@ SAID = [
         ("warning", "job skipped", {"job": "web", "reason": "db is Failed, and process_started is needed of it"}),
     ),
     (
+        events.JobWaiting("web", "no more than max_parallel = 1 may run"),
+        ("warning", "job waiting", {"job": "web", "reason": "no more than max_parallel = 1 may run"}),
+    ),
+    (
         events.StillWaiting("web", 42, 4.04, 10.0),
         ("warning", "still waiting", {"job": "web", "pid": 42, "waited_s": 4, "timeout_s": 10.0}),
     ),

@@ -33,6 +33,7 @@ from dtee_async.supervisor.events import (
     JobStarted,
     JobStatus,
     JobUnhealthy,
+    JobWaiting,
     OutputFailed,
     ShutdownFailed,
     StillWaiting,
@@ -747,6 +748,48 @@ async def test_no_more_than_max_parallel_run_at_once_and_all_run():
         running += isinstance(event, JobStarted) - isinstance(event, JobExited)
         most = max(most, running)
     assert (most, running, len(stack.of(JobExited))) == (2, 0, 9)
+
+
+async def test_who_waits_for_a_place_while_all_are_taken_by_what_is_waited_for_is_told():
+    jobs = {
+        "first": job("true"),
+        "db": job(SLEEP),
+        "cache": job(SLEEP),
+        "api": job("true", after={"db": STARTED}),
+        "web": job("true", after={"api": SUCCEEDED}),
+        "worker": job("true", after={"cache": STARTED}),
+    }
+    stack = Stack(jobs, max_parallel=2)
+
+    async def stop():
+        await stack.until(lambda: stack.of(JobWaiting))
+        assert [name for name, state in stack.states.items() if state == "Pending"] == ["api", "web", "worker"]
+        stack.stop()
+
+    await stack.run(stop)
+    (told,) = stack.of(JobWaiting)
+    assert told.job in ("api", "worker")
+    assert told.reason.startswith("no more than max_parallel = 2 may run, and those that do are what others wait for: ")
+    assert sorted(told.reason.rpartition(": ")[2].split(", ")) == ["cache", "db"]
+
+
+async def test_who_waits_beside_one_that_ends_is_not(fifo):
+    fifo("go")
+    jobs = {
+        "db": job(SLEEP),
+        "other": job("cat go"),
+        "api": job("true", after={"db": STARTED}),
+        "web": job("true", after={"api": SUCCEEDED}),
+    }
+    stack = Stack(jobs, max_parallel=2)
+
+    async def stop():
+        await let_go("go")()
+        await stack.until(lambda: stack.of(JobExited, "web"))
+        stack.stop()
+
+    assert await stack.run(stop) == 0
+    assert stack.of(JobWaiting) == []
 
 
 async def test_max_parallel_run_at_once(fifo):
