@@ -132,14 +132,14 @@ PIPE = {name: TURNSTILE[name] for name in ("mixed", "bash", "python", "node")}
 SCENARIOS = {"ordered": ORDERED, "turnstile": TURNSTILE, "auto": AUTO, "pipe": PIPE}
 
 
-def capture(captures, mode, argv, **options):
+def capture(captures, mode, argv, before_reading=lambda pid: None, **options):
     """Run a command in a capture mode: what is known of its end, its writes, and the capture."""
     plan = SpawnPlan([str(word) for word in argv], environment={**os.environ, "MAKEFLAGS": "", "MAKELEVEL": ""}, **options)
     capturing = captures.open(CaptureSpec(mode), plan, stamped=True)
     output, outcomes = RecordingOutput(), []
     with SelectLoop() as loop:
         command = Command(loop, capturing.transport, [output], lambda *_: None, outcomes.append, linger_s=0)
-        command.start(plan)
+        before_reading(command.start(plan))
         loop.run_until(lambda: bool(outcomes))
     return outcomes[0], output.writes, capturing
 
