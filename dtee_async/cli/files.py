@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..core.outputs import OUTPUT_KEYS, OutputKey
 from ..errors import OutputError
-from ..output.file import open_file, truncate_file
+from ..output.file import append_where_shared, open_file, truncate_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,6 +35,8 @@ def open_files(
             opened.append(OpenedFile(open_file(path, append=key.append), key, path))
         except OutputError as error:
             complain(error)
+    if len(opened) > 1:
+        append_where_shared((fd, key.stream, key.append) for fd, key, _ in opened)
     complete = len(opened) == len(files)
     if complete or not all_or_none:
         for file in opened:

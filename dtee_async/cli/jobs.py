@@ -28,6 +28,7 @@ from ..process.descendants import Family
 from ..process.fdlimit import FdLimit
 from ..process.group import die_by
 from ..process.orphans import OrphanReaper, become_subreaper
+from ..process.stdio import fill_missing
 from ..supervisor.events import Event, JobExited, JobStarted, OutputLost
 from ..supervisor.files import JobFiles, open_all
 from ..supervisor.job import Surroundings
@@ -57,6 +58,7 @@ def run_jobs(options: Options, print_out: Callable[[str], int]) -> int:
         return EX_CONFIG
     if "check" in options.flags:
         return print_out(_checked(options, jobs.jobs))
+    fill_missing(0)  # libuv closes no fd that is 0, 1 or 2, and aborts
     run = _Run(options, jobs)
     with asyncio.Runner(loop_factory=_loop_factory(options)) as runner:
         status = runner.run(run.main())

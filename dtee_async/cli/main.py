@@ -19,7 +19,7 @@ from .text import _, say, speak_as_told, worded
 
 def main() -> NoReturn:
     """Run the command line of this process, and exit."""
-    fill_missing()
+    fill_missing(1, 2)
     forget_coercion()
     speak_as_told()
     prog = program_name(sys.argv[0], os.environ.get("PATH", ""))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -61,7 +62,9 @@ class _Single:
         self._plan = SpawnPlan(options.command, own_session=False, stdin=True)
         self._outcome: Outcome | None = None
         self._interrupted: int | None = None
+        self._keyboard: Keyboard | None = None
         self._loop: SelectLoop | None = None
+        self._file_fds: list[int] = []
         self._file_failed = False
         self._own_output_failed = False
         self._status = 0
@@ -99,7 +102,8 @@ class _Single:
 
     def _command_on(self, loop: SelectLoop, capturing: Capturing, outputs: list[Output]) -> Command:
         linger_s = self._linger_s()
-        relay = _relay(loop, capturing.transport, outputs, linger=linger_s > 0) if capturing.transport.mode == "pipe" else None
+        relayed = capturing.transport.mode == "pipe" and not self._options.cron
+        relay = _relay(loop, capturing.transport, outputs, linger=linger_s > 0) if relayed else None
         if relay is not None:
             signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # of a pipe of ours; of our own stdout we are told
         self._say_mode(capturing, relayed=relay is not None)
@@ -125,7 +129,7 @@ class _Single:
             signal.signal(signal.SIGINT, lambda *_: loop.call_soon_threadsafe(transport.interrupt))
         if not self._capture_spec().interactive:
             return contextlib.nullcontext()
-        keyboard = Keyboard(loop, transport.terminal_fd, full_screen=True)
+        keyboard = self._keyboard = Keyboard(loop, transport.terminal_fd, full_screen=True)
 
         def go_on() -> None:
             keyboard.make_raw()
@@ -195,6 +199,7 @@ class _Single:
             self._status = EX_CANTCREAT
             if not cron:
                 return None
+        self._file_fds = [fd for fd, _, _ in opened]
         return [FileOutput(fd, key.stream, path) for fd, key, path in opened]
 
     def _set_signals(self, *, cron: bool) -> None:
@@ -211,13 +216,26 @@ class _Single:
                 signal.signal(number, self._caught)
 
     def _caught(self, number: int, _frame: object) -> None:
+        if number == signal.SIGPIPE and self._has_file_without_reader():
+            return
         if self._loop is None:  # nothing is captured, so there is nothing to replay
             self._say_received(number)
             die_by(number)
             return
+        if self._interrupted is not None and number != signal.SIGPIPE:  # whoever reads from us may never do so again
+            if self._keyboard is not None:
+                self._keyboard.restore()
+            die_by(number)
         self._interrupted = self._interrupted or number
         if self._outcome is None:
             self._loop.call_soon_threadsafe(int)  # wakes it: it asks for _interrupted
+
+    def _has_file_without_reader(self) -> bool:
+        """Then a SIGPIPE came with a write to it, which is told as its failure; that of our own stdout is told to _report(), too."""
+        poll = select.poll()
+        for fd in self._file_fds:
+            poll.register(fd, 0)
+        return any(event & select.POLLERR for _, event in poll.poll(0))
 
     def _say_received(self, number: int) -> None:
         received = _("received signal {number}: {name}").format(number=number, name=signal_text(number))
@@ -231,6 +249,8 @@ class _Single:
             die_by(signal.SIGPIPE)
         if isinstance(output, StandardOutput | SpoolOutput):
             self._own_output_failed = True
+            if error.errno == EPIPE:
+                self._interrupted = self._interrupted or signal.SIGPIPE
         else:
             self._file_failed = True
         self._complain(error if error.filename is not None else OutputError(error.errno, error.strerror, output.name))

@@ -68,8 +68,8 @@ def _include_file(path: str, included: str, parents: list[str], found: dict[str,
 
 def _parse(path: str) -> dict[str, Any]:
     try:
-        with open(path, "rb") as file:
-            return tomllib.load(file)
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            return tomllib.loads(file.read())
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -219,7 +219,7 @@ def _check_together(specs: Sequence[JobSpec], sources: Mapping[str, _Source]) ->
         hint = f", with ${{{JOB_NAME}}} in its path" if for_several else ""
         raise ConfigError(f"{layer.file}: {error}{hint}") from error
     try:
-        check_dependencies(specs)
+        check_dependencies(specs, chosen=False)
     except ConfigError as error:
         meant = (source for name, source in sources.items() if str(error).startswith(f"jobs.{name}.depends_on."))
         layers = next(meant, sources[specs[0].name]).layers

@@ -17,10 +17,10 @@ SHOWN = 10
 """How many names an error lists, at most."""
 
 
-def check_dependencies(specs: Sequence[JobSpec]) -> None:
+def check_dependencies(specs: Sequence[JobSpec], *, chosen: bool = True) -> None:
     """That each job can start one day. Raises ConfigError, whose text begins with the key path: ``jobs.web.depends_on.db: ...``.
 
-    A disabled job may depend on a disabled one: who enables jobs, as select() does, checks what came of it.
+    ``chosen``: these are the jobs that are to run. Before select() a job may depend on one that is disabled, as that may enable it.
     """
     jobs = {spec.name: spec for spec in specs}
     for spec in specs:
@@ -29,7 +29,7 @@ def check_dependencies(specs: Sequence[JobSpec]) -> None:
                 problem = _unknown(name, list(jobs))
             elif name == spec.name:
                 problem = "a job cannot wait for itself"
-            elif jobs[name].disabled and not spec.disabled:
+            elif chosen and jobs[name].disabled and not spec.disabled:
                 problem = f"{name} is disabled: enable it, or choose it by its name"
             else:
                 problem = never(jobs[name], condition)

@@ -12,6 +12,7 @@ import contextlib
 import os
 import select
 import termios
+from errno import EINTR
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Keyboard:
     def _look_at_source(self) -> None:
         if os.isatty(self._source):
             self._saved = termios.tcgetattr(self._source)
-            termios.tcsetattr(self._terminal, termios.TCSANOW, self._saved)
+            _set(self._terminal, self._saved)
         if hasattr(select, "epoll"):  # polled in place of stdin: uvloop makes non-blocking what it polls
             self._epoll = select.epoll()
             self._polled = self._epoll.fileno()
@@ -99,11 +100,11 @@ class Keyboard:
     def make_raw(self) -> None:
         """Our terminal hands on every byte. To be done again after a SIGCONT: a shell takes its terminal back from who is stopped."""
         if self._saved is not None:
-            termios.tcsetattr(self._source, termios.TCSANOW, _raw(self._saved, keep_opost=not self._full_screen))
+            _set(self._source, _raw(self._saved, keep_opost=not self._full_screen))
 
     def close(self) -> None:
         """Our terminal is what it was before; may be called twice."""
-        self._restore()
+        self.restore()
         if self._terminal < 0:
             return
         try:
@@ -114,11 +115,12 @@ class Keyboard:
             if self._epoll is not None:
                 self._epoll.close()
 
-    def _restore(self) -> None:
+    def restore(self) -> None:
+        """Our terminal is what it was before, and stays so."""
         saved, self._saved = self._saved, None
         if saved is not None:
             with contextlib.suppress(termios.error):  # EIO: it has hung up
-                termios.tcsetattr(self._source, termios.TCSANOW, saved)
+                _set(self._source, saved)
 
     def _listen(self) -> None:
         """Wait for what can go on: typing what is held, or else reading more."""
@@ -178,6 +180,21 @@ class Keyboard:
     def _stop(self) -> None:
         self._ended, self._held = True, b""
         self._listen()
+
+
+def _set(fd: int, settings: list[Any]) -> None:
+    """tcsetattr(3), once more after a signal: Python does not do that by itself (PEP 475 has no termios).
+
+    In the background it stops us by SIGTTOU, and the SIGCONT of a shell's ``fg`` is one that we catch.
+    """
+    while True:
+        try:
+            termios.tcsetattr(fd, termios.TCSANOW, settings)
+        except termios.error as error:
+            if error.args[0] != EINTR:
+                raise
+        else:
+            return
 
 
 def _raw(attributes: list[Any], *, keep_opost: bool) -> list[Any]:

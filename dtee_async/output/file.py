@@ -10,6 +10,8 @@ from ..errors import OutputError
 from .fdwrite import write_all
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..core.batch import Batch
     from ..core.contracts import Flow
     from ..core.write import Stream
@@ -36,6 +38,25 @@ def truncate_file(fd: int, path: str) -> None:
             os.ftruncate(fd, 0)
     except OSError as error:
         raise OutputError(error.errno, error.strerror, path) from error
+
+
+def append_where_shared(files: Iterable[tuple[int, Stream | None, bool]]) -> None:
+    """Have outputs (fd, stream, append) that are one regular file append to it: with offsets of their own they would overwrite each other.
+
+    Those that all overwrite it with the same stream write the same bytes to the same places, and may.
+    """
+    import fcntl
+    import stat
+
+    same: dict[tuple[int, int], dict[int, tuple[Stream | None, bool]]] = {}
+    for fd, stream, append in files:
+        status = os.fstat(fd)
+        if stat.S_ISREG(status.st_mode):
+            same.setdefault((status.st_dev, status.st_ino), {})[fd] = stream, append
+    for shared in same.values():
+        if len({*shared.values()}) > 1:
+            for fd in shared:
+                fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
 
 
 class FileOutput:

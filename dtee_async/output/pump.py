@@ -49,8 +49,9 @@ def pump(pipe: int, target: int, failed: Callable[[int], None]) -> None:
                 if error.errno == EINVAL and move is _splice:
                     move = _copy  # this filesystem has no splice_write
                     continue
-                if move is _splice:
-                    os.read(pipe, COPY_BYTES)  # splice(2) left in the pipe what it could not write
+                # splice(2) leaves in the pipe what it cannot write; and says EPIPE also where there is nothing to write.
+                if move is _splice and not os.read(pipe, COPY_BYTES):
+                    return
                 if not failing:
                     failing = True
                     failed(error.errno or EINVAL)

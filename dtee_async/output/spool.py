@@ -47,7 +47,7 @@ class SpoolOutput:
 
     def write(self, batch: Batch) -> None:
         if self.silent:
-            if Stream.STDERR not in batch.streams and self._keep(batch):
+            if not (Stream.STDERR in batch.streams and batch.chunks(Stream.STDERR)[1]) and self._keep(batch):
                 return
             self.release()
         if self._replaying:

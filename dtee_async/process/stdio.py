@@ -6,13 +6,13 @@ import contextlib
 import os
 
 
-def fill_missing() -> None:
-    """Open a closed stdout or stderr on /dev/null, so that nothing of ours lands on fd 1 or 2; stdin stays as it is."""
-    for fd in (1, 2):
+def fill_missing(*fds: int) -> None:
+    """Open those of 0, 1 and 2 that are closed on /dev/null, so that nothing of ours lands there."""
+    for fd in fds:
         try:
             os.fstat(fd)
         except OSError:
-            null = os.open(os.devnull, os.O_WRONLY)
+            null = os.open(os.devnull, os.O_RDWR)
             if null != fd:
                 os.dup2(null, fd)
                 os.close(null)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..engine.pumps import DirectFile, PumpProcess, ThreadedFile, is_fifo
 from ..errors import OutputError
-from ..output.file import open_file, truncate_file
+from ..output.file import append_where_shared, open_file, truncate_file
 from ..output.piped import PipedOutput
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def open_in_host(files: Sequence[OutputFile], loop: Loop) -> list[PipedOutput]:
         for file in files:
             fd = _open_unblocked(file)
             opened.append((fd, file))
+        append_where_shared((fd, file.stream, file.append) for fd, file in opened)
         _truncate(opened)
     except BaseException:
         for fd, _ in opened:

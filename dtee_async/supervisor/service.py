@@ -16,7 +16,7 @@ import anyio
 from ..core.lifecycle import State, Step, after
 from ..core.policy import Condition, Restart
 from ..core.restart import Restarts
-from ..errors import CaptureError, CommandNotFoundError, OutputError, SpawnError, UnknownExitStatusError
+from ..errors import CaptureError, OutputError, SpawnError, UnknownExitStatusError
 from ..process.group import members
 from .events import (
     CaptureFailed,
@@ -314,7 +314,7 @@ class Service:
             self._started(job)
             outcome = await self._follow(job, health, run)
         except SpawnError as error:
-            return self._failed_to_start(error, EX_NOINPUT if isinstance(error, CommandNotFoundError | PermissionError) else EX_OSERR)
+            return self._failed_to_start(error, EX_NOINPUT if error.filename == self.spec.argv[0] else EX_OSERR)
         except UnknownExitStatusError as error:
             return self._failed_to_start(error, EX_OSERR)
         finally:

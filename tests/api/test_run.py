@@ -100,6 +100,12 @@ async def test_a_death_by_signal_is_in_the_result():
     assert (result.returncode, result.signal) == (-signal.SIGTERM, signal.SIGTERM)
 
 
+async def test_outputs_that_are_the_same_file_do_not_overwrite_each_other(tmp_path):
+    file = str(tmp_path / "file")
+    assert (await dtee_async.run("echo 123; echo 4 >&2", out_overwrite=file, err_overwrite=file)).returncode == 0
+    assert sorted(Path(file).read_text().split()) == ["123", "4"]
+
+
 @pytest.mark.parametrize(
     ("command", "options", "error"),
     [

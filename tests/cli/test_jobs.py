@@ -307,6 +307,26 @@ def test_a_fifo_that_nobody_reads_yet_holds_only_its_own_job(jobs, tmp_path, rea
         assert dropped["bytes"] > 0
 
 
+def test_a_reader_of_a_fifo_that_leaves_is_a_failure_and_the_job_ends(jobs, tmp_path):
+    os.mkfifo(tmp_path / "left")
+    os.mkfifo(tmp_path / "go")
+    child = jobs.popen(
+        '[jobs.j]\ncommand = "echo x; cat go; echo y; echo z"\nout_overwrite = "left"', stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with open(tmp_path / "left", "rb", 0) as reader:
+        assert reader.read(2) == b"x\n"
+    (tmp_path / "go").write_text("")
+    done = finish(child)
+    assert (done.returncode, done.stdout) == (74, b"j | x\nj | y\nj | z\n")
+    assert [event["error"] for event in events(done, "output failed")] == ["Broken pipe"]
+
+
+def test_with_a_closed_stdin_they_run_and_end_as_ever(jobs, tmp_path):
+    jobs.write('[jobs.j]\ncommand = "cat; exit 3"')
+    done = subprocess.run(["sh", "-c", 'exec "$@" <&-', "sh", *jobs.words()], cwd=tmp_path, capture_output=True)
+    assert (done.returncode, b"ssertion" in done.stderr) == (3, False)
+
+
 def on_a_terminal(words, tmp_path, environment):
     """Run on a pseudo-terminal; what it shows."""
     ours, theirs = pty.openpty()
@@ -432,6 +452,47 @@ def test_the_jobs_that_are_named_are_run_with_what_they_depend_on(jobs, words, s
     assert names(done) == started
     assert done.returncode == 0
     assert sorted(line.split(b"|")[0].strip().decode() for line in done.stdout.splitlines()) == started
+
+
+NEEDS_DISABLED = """
+[jobs.db]
+command = "echo db"
+disabled = true
+[jobs.web]
+command = "echo web"
+depends_on = ["db"]
+[jobs.other]
+command = "echo other"
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "started"),
+    [
+        (["db"], ["db"]),
+        (["web", "db"], ["db", "web"]),
+        (["other"], ["other"]),
+        (["--no-deps", "web"], ["web"]),
+        (["--except", "db"], ["other", "web"]),
+    ],
+)
+def test_who_depends_on_a_disabled_job_is_no_obstacle_for_a_choice_without_that(jobs, words, started):
+    done = jobs.run(NEEDS_DISABLED, *words)
+    assert (done.returncode, names(done)) == (0, started)
+
+
+@pytest.mark.parametrize("words", [[], ["web"]])
+def test_who_depends_on_a_disabled_job_cannot_be_chosen_without_it(jobs, words):
+    done = jobs.run(NEEDS_DISABLED, *words)
+    text = b"dtee-async: jobs.web.depends_on.db: db is disabled: enable it, or choose it by its name\n"
+    assert (done.returncode, done.stdout, done.stderr) == (78, b"", text)
+
+
+@pytest.mark.parametrize(
+    ("command", "status"), [('["/etc/passwd"]', 66), ('["/"]', 66), ('["/no/such"]', 66), ('"true"\nuser = "nobody-here"', 71)]
+)
+def test_the_status_of_a_job_that_cannot_be_started_is_that_of_one_command(jobs, command, status):
+    assert jobs.run(f"[jobs.j]\ncommand = {command}").returncode == status
 
 
 def test_a_name_that_no_job_has_is_said_and_nothing_runs(jobs):

@@ -77,6 +77,25 @@ def test_a_sigint_to_us_is_typed_where_nobody_types(cli, tmp_path):
     assert (done.returncode, done.stdout) == (5, b"interrupted\n")
 
 
+def test_begun_in_the_background_it_is_stopped_and_goes_on_in_the_foreground(terminal):
+    before = settings(terminal)
+    terminal.start("bash", "--norc", "--noprofile", "--noediting", "-i", env=os.environ | {"PS1": "prompt> "})
+    terminal.read_until(rb"prompt> ")
+    terminal.type(b"dtee-async --capture=pty -O file sh -c 'echo be''gun; read word; exit 3' &\n")
+    end = terminal.read_until(rb"\[1\] \d+")
+    terminal.type(b"until jobs -s | grep -q dtee; do sleep 0.02; done; echo is_''stopped\n")
+    end = terminal.read_until(rb"is_stopped", end)
+    terminal.type(b"fg\n")
+    end = terminal.read_until(rb"begun", end)
+    terminal.type(b"word\r")
+    end = terminal.read_until(rb"prompt> ", end)
+    terminal.type(b"echo status=$?; exit 5\n")
+    terminal.read_until(rb"status=3\n", end)
+    assert terminal.wait() == 5
+    assert (terminal.folder / "file").read_bytes().startswith(b"begun\r\n")
+    assert settings(terminal) == before
+
+
 def test_one_job_can_have_the_terminal_and_the_others_go_on(terminal):
     (terminal.folder / "jobs.toml").write_text(
         f"[jobs.asks]\ncapture = 'pty'\ninteractive = true\ncommand = ['sh', '-c', '{READS}']\n[jobs.other]\ncommand = 'echo from other'\n"

@@ -69,6 +69,10 @@ def test_a_directory_is_no_jobs_file(tmp_path):
     assert str(caught.value) == f"{tmp_path}: Is a directory"
 
 
+def test_a_byte_order_mark_is_no_part_of_the_text(load):
+    assert [spec.name for spec in load("\ufeff" + WEB)] == ["web"]
+
+
 def test_what_is_not_utf8_says_at_which_byte(wrong):
     assert wrong(b'[jobs.web]\ncommand = "\xff"').startswith("not UTF-8 text: byte 22")
 

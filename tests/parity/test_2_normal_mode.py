@@ -291,6 +291,22 @@ def test_all_eight_combinations_of_closed_standard_streams(tmp_path, closed, nam
     assert files == {"o": "a\n", "e": "b\n", "c": "a\nb\n"} | ({} if closed & 1 else {"seen": "has stdin\n"})
 
 
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [
+        (["-O", "f", "-E", "f"], "123\n4\n"),
+        (["-O", "f", "-o", "f"], "123\n123\n"),
+        (["-O", "f", "-O", "f"], "123\n"),
+        (["-O", "f", "-C", "./f"], ""),
+    ],
+)
+def test_outputs_that_are_the_same_file_do_not_overwrite_each_other(cli, tmp_path, options, left):
+    (tmp_path / "f").write_text("old")
+    assert cli(*options, "sh", "-c", "echo 123; echo 4 >&2").returncode == 0
+    text = (tmp_path / "f").read_text()
+    assert text == left or sorted(text.split()) == ["123", "123", "4"]
+
+
 def test_a_non_blocking_stdout_is_made_blocking(cli):
     reader, writer = os.pipe()
     os.set_blocking(writer, False)

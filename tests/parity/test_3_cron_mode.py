@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import resource
 import signal
+import struct
 import subprocess
 import sys
+import termios
+import time
 from pathlib import Path
 
 import pytest
@@ -115,6 +119,43 @@ def test_a_closed_pipe_is_a_caught_signal(cli):
     os.close(writer)
     assert done.returncode == -signal.SIGPIPE
     assert b"cronty-async: received signal 13: Broken pipe\n" in done.stderr
+
+
+def test_a_reader_of_a_file_that_leaves_is_a_failure_of_that_file_only(tmp_path, cli):
+    os.mkfifo(tmp_path / "left")
+    os.mkfifo(tmp_path / "go")
+    script = "echo a; cat go; echo b; echo c; exit 3"
+    child = subprocess.Popen(
+        [BIN / "cronty-async", "-O", "left", "-O", "kept", "sh", "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with open(tmp_path / "left", "rb", 0) as reader:
+        assert reader.read(2) == b"a\n"
+    (tmp_path / "go").write_text("")
+    out, err = child.communicate()
+    assert (child.returncode, out) == (74, b"a\nb\nc\n")
+    assert err == b"cronty-async: left: Broken pipe\ncronty-async: sh: exited with status 3\n"
+    assert (tmp_path / "kept").read_bytes() == b"a\nb\nc\n"
+
+
+def test_a_second_signal_ends_us_though_nobody_takes_what_is_replayed(tmp_path):
+    child = subprocess.Popen(
+        [BIN / "cronty-async", "sh", "-c", "head -c 1000000 /dev/zero; exit 1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    full_bytes = fcntl.fcntl(child.stdout, fcntl.F_GETPIPE_SZ)
+    while struct.unpack("i", fcntl.ioctl(child.stdout, termios.FIONREAD, bytes(4)))[0] < full_bytes:
+        time.sleep(0.01)
+    child.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        child.wait(0.2)
+    child.send_signal(signal.SIGTERM)
+    assert child.wait() == -signal.SIGTERM
+    child.stdout.close()
+    child.stderr.close()
+
+
+def test_an_empty_write_to_stderr_is_nothing(cli):
+    done = cli("cronty-async", sys.executable, "-c", "import os; os.write(1, b'a'); os.write(2, b'')")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 @pytest.mark.parametrize("words", [["-o", "no/file"], ["-O", "/"], ["-o", "no/a", "-e", "no/b"]])
