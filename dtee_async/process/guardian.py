@@ -97,6 +97,11 @@ class Guardian:
             self._tell(program.MESSAGE.pack(program.GUARD, pgid, 0))
             self._groups.add(pgid)
 
+    def guard_helper(self, pgid: int) -> None:
+        """guard_group() for what runs beside a job: it runs unguarded where there can be no guardian, of which the job was told."""
+        with contextlib.suppress(SpawnError):
+            self.guard_group(pgid)
+
     def forget_group(self, pgid: int) -> None:
         """To be said before the last of the group is reaped: after that the number may be another group's."""
         if pgid not in self._groups:

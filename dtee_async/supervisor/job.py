@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..engine.captures import Captures, Capturing
     from ..engine.protocol import Report
     from ..process.fdlimit import FdLimit
+    from ..process.guardian import Guardian
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Surroundings:
     ours. ``census``: then all processes of the job are ended with it, also those that left its
     group; for a process that is a subreaper. ``fd_limit``: whose soft limit of open fds it gets.
     ``stdin``: False for /dev/null, True for ours, or an fd of ours, which stays ours.
-    ``stdout``: such an fd in the place of a captured stdout.
+    ``stdout``: such an fd in the place of a captured stdout. ``guardian``: for what is run beside it, a probe.
     """
 
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -49,6 +50,7 @@ class Surroundings:
     fd_limit: FdLimit | None = None
     stdin: bool | int = False
     stdout: int | None = None
+    guardian: Guardian | None = None
 
     @property
     def kin(self) -> Kin | None:
@@ -121,7 +123,7 @@ class Job:
         transport = self.capturing.transport
         if self.spec.capture.interactive and isinstance(transport, PtyTransport):
             self._keyboard = Keyboard(self._loop, transport.terminal_fd, full_screen=False)
-        guardian = self._captures.guardian if self.spec.die_with_supervisor else None
+        guardian = self._guardian
         if guardian is not None:
             self._try_to_guard(guardian.prepare)
         try:
@@ -141,10 +143,14 @@ class Job:
         if self._keyboard is not None:
             self._keyboard.start()
 
+    @property
+    def _guardian(self) -> Guardian | None:
+        return self._captures.guardian if self.spec.die_with_supervisor else None
+
     def _about_to_be_reaped(self) -> None:
         """From now on its number may mean somebody else."""
-        if self.spec.die_with_supervisor:
-            self._captures.guardian.forget_group(self.pid)
+        if (guardian := self._guardian) is not None:
+            guardian.forget_group(self.pid)
         self._exited.set()
 
     def _try_to_guard(self, step: Callable[[], None]) -> None:
@@ -252,12 +258,16 @@ class Job:
         finally:
             os.close(null)
         self.stop_problem = "shutdown.command: not done in its time: killed"
+        if (guardian := self._guardian) is not None:
+            guardian.guard_helper(child.pid)
         try:
             await anyio.wait_readable(child.exit_fd)
         except BaseException:
             signal_group(child.pid, signal.SIGKILL)
             raise
         finally:
+            if guardian is not None:
+                guardian.forget_group(child.pid)
             status = _status(child)
         self.stop_problem = f"shutdown.command: exited with status {status}" if status else ""
         return status == 0

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..core.exit import Exit
     from ..core.policy import Probe
     from ..core.spec import JobSpec
+    from ..process.guardian import Guardian
 
 Check = Callable[[float], Awaitable[str]]
 
@@ -105,74 +106,79 @@ def open_check(loop: Loop, probe: Probe, spec: JobSpec, surroundings: Surroundin
                 fd_limit=surroundings.fd_limit,
                 kin=surroundings.kin,
             )
-            return _exec_check(loop, plan, title)
+            return _ExecCheck(loop, plan, title, surroundings.guardian)
         case HttpCheck() as check:
             return _http_check(check)
         case TcpCheck() as check:
             return _tcp_check(check)
 
 
-def _exec_check(loop: Loop, plan: SpawnPlan, title: str) -> Check:
-    async def check(timeout_s: float) -> str:
+class _ExecCheck:
+    """A command in a group of its own, which is over with the check, also if we are killed meanwhile and there is a guardian."""
+
+    def __init__(self, loop: Loop, plan: SpawnPlan, title: str, guardian: Guardian | None) -> None:
+        self._loop = loop
+        self._plan = plan
+        self._title = title
+        self._guardian = guardian
+
+    async def __call__(self, timeout_s: float) -> str:
         try:
             tail = _Tail()
         except OSError as error:
-            return f"{title}: {error.strerror}"
+            return f"{self._title}: {error.strerror}"
         try:
-            return await _run(loop, plan, title, tail, timeout_s)
+            return await self._run(tail, timeout_s)
         except SpawnError as error:
-            return f"{error.filename or title}: {error.strerror}"
+            return f"{error.filename or self._title}: {error.strerror}"
         except UnknownExitStatusError as error:
-            return f"{title}: {error.strerror}"
+            return f"{self._title}: {error.strerror}"
         finally:
             tail.close()
 
-    return check
+    async def _run(self, tail: _Tail, timeout_s: float) -> str:
+        try:
+            child = spawn(self._plan, ChildFds(tail.writer, tail.writer))
+        finally:
+            tail.close_writer()
+        if self._guardian is not None:
+            self._guardian.guard_helper(child.pid)
+        exit: Exit | None = None
+        try:
+            with anyio.move_on_after(timeout_s) as scope:
+                await tail.read_until_readable(child.exit_fd)
+        finally:
+            exit = await self._end(child)
+        if scope.cancelled_caught:
+            return _with_tail(f"{self._title}: {_too_slow(timeout_s)}", tail)
+        if exit is None:
+            return _with_tail(f"{self._title}: how it ended is not known", tail)
+        return _with_tail(exit.describe(self._title), tail) if exit.returncode else ""
 
+    async def _end(self, child: Child) -> Exit | None:
+        """Kill its whole group, and reap it. None if that cannot be waited for (it is reaped later), or somebody else reaped it."""
+        signal_group(child.pid, signal.SIGKILL)
+        has_ended = False
+        try:
+            with anyio.move_on_after(AFTER_KILL_S, shield=True):
+                await anyio.wait_readable(child.exit_fd)
+                has_ended = True
+        finally:  # asyncio's own cancel() passes a shield
+            if not has_ended:
+                self._loop.add_reader(child.exit_fd, self._reap_late, child)
+        return self._reap(child) if has_ended else None
 
-async def _run(loop: Loop, plan: SpawnPlan, title: str, tail: _Tail, timeout_s: float) -> str:
-    """Run a command in a group of its own; nobody of that group outlives this."""
-    try:
-        child = spawn(plan, ChildFds(tail.writer, tail.writer))
-    finally:
-        tail.close_writer()
-    exit: Exit | None = None
-    try:
-        with anyio.move_on_after(timeout_s) as scope:
-            await tail.read_until_readable(child.exit_fd)
-    finally:
-        exit = await _end(loop, child)
-    if scope.cancelled_caught:
-        return _with_tail(f"{title}: {_too_slow(timeout_s)}", tail)
-    if exit is None:
-        return _with_tail(f"{title}: how it ended is not known", tail)
-    return _with_tail(exit.describe(title), tail) if exit.returncode else ""
+    def _reap(self, child: Child) -> Exit | None:
+        if self._guardian is not None:
+            self._guardian.forget_group(child.pid)
+        try:
+            return reap(child)
+        except UnknownExitStatusError:
+            return None
 
-
-async def _end(loop: Loop, child: Child) -> Exit | None:
-    """Kill its whole group, and reap it. None if that cannot be waited for (it is reaped later), or somebody else reaped it."""
-    signal_group(child.pid, signal.SIGKILL)
-    has_ended = False
-    try:
-        with anyio.move_on_after(AFTER_KILL_S, shield=True):
-            await anyio.wait_readable(child.exit_fd)
-            has_ended = True
-    finally:  # asyncio's own cancel() passes a shield
-        if not has_ended:
-            loop.add_reader(child.exit_fd, _reap_late, loop, child)
-    return _reap(child) if has_ended else None
-
-
-def _reap(child: Child) -> Exit | None:
-    try:
-        return reap(child)
-    except UnknownExitStatusError:
-        return None
-
-
-def _reap_late(loop: Loop, child: Child) -> None:
-    loop.remove_reader(child.exit_fd)
-    _reap(child)
+    def _reap_late(self, child: Child) -> None:
+        self._loop.remove_reader(child.exit_fd)
+        self._reap(child)
 
 
 class _Tail:

@@ -472,6 +472,7 @@ class Service:
             self._step(Step.UNREADY)
             run.listening.cancel()
 
+        guardian = self._house.captures.guardian if self.spec.die_with_supervisor else None
         return self._house.scene.make_health(
             self._house.loop,
             self.spec,
@@ -480,7 +481,7 @@ class Service:
             on_unready=unready,
             on_failed=failed,
             on_status=lambda text: self._tell(JobStatus(name, text, attempt)),
-            surroundings=self._house.surroundings,
+            surroundings=replace(self._house.surroundings, guardian=guardian),
         )
 
 

@@ -264,6 +264,32 @@ def test_what_is_left_running_is_named_and_left_alone(jobs):
     assert left["processes"] in ([f"sleep ({pid})"], [f"sh ({pid})"])
 
 
+@pytest.mark.parametrize("what", ["a probe", "a shutdown command"])
+def test_killed_by_kill_what_runs_for_its_jobs_goes_too(jobs, tmp_path, what):
+    os.mkfifo(tmp_path / "life")
+    # That the job speaks of it shows that we are past its start.
+    helper = 'command = "exec 3>life; until kill -USR1 $(cat pid); do sleep 0.01; done; exec sleep 1000"'
+    probe = f"readiness_probe = {{exec = {{{helper}}}, timeout_seconds = 1000}}"
+    child = jobs.popen(
+        f"""
+        [jobs.j]
+        command = "trap 'echo is ready' USR1; echo $$ >pid; exec 3>life; echo ready; while :; do sleep 0.01; done"
+        {probe if what == "a probe" else "shutdown." + helper}
+        """,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    with open(tmp_path / "life", "rb") as life:
+        ready(child, 1)
+        if what == "a shutdown command":
+            child.send_signal(signal.SIGTERM)
+        ready(child, 1)
+        child.kill()
+        assert life.read() == b""  # nobody has it open any more
+    child.wait()
+    child.stdout.close()
+
+
 def queued_bytes(pipe):
     return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
