@@ -164,5 +164,5 @@ async def test_delays_are_kept():
     began_s = anyio.current_time()
     async with FakeJob([(OUT, b"", 0.1), (ERR, b"x", 0.1)]) as job:
         first, second = await collect(job)
-    assert anyio.current_time() - began_s >= 0.2
+    assert anyio.current_time() - began_s > 0.198  # the clock of uvloop counts milliseconds
     assert second.time_ns - first.time_ns >= 90e6
