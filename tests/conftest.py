@@ -242,6 +242,11 @@ class Terminal:
         self._theirs = None
         return self
 
+    def start_shell(self):
+        """An interactive bash, at its prompt."""
+        self.start("bash", "--norc", "--noprofile", "--noediting", "-i", env=os.environ | {"PS1": "prompt> "})
+        self.read_until(rb"prompt> ")
+
     def type(self, data):
         os.write(self.ours, data)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import anyio
@@ -22,7 +22,7 @@ class Places:
         self._free = anyio.Semaphore(count)
         self._taken: dict[Service, None] = {}
         self._waiting: dict[Service, None] = {}
-        self._told: frozenset[Service] = frozenset()
+        self._told = False
 
     async def take(self, service: Service) -> None:
         """Wait for a place."""
@@ -41,27 +41,19 @@ class Places:
         """Its place is the next one's."""
         if self._count:
             del self._taken[service]
+            self._told = False
             self._free.release()
 
     def _look(self) -> None:
-        """A server that others wait for does not end while they do: with too few places for such, nothing would happen any more."""
-        if len(self._taken) < self._count or not all(service.before for service in self._taken):
+        """What somebody depends on who waits for a place only need not end: when all that run are such, nothing may happen any more.
+
+        Who came last is looked at first, as that is mostly one that ends.
+        """
+        if self._told or not self._waiting or len(self._taken) < self._count:
             return
-        holders = frozenset(self._taken)
-        for service in self._waiting:
-            if holders != self._told and holders <= _needed(self._waiting) and holders & _needed([service]):
-                self._told = holders
-                names = ", ".join(other.spec.name for other in self._taken)
-                reason = f"no more than max_parallel = {self._count} may run, and those that do are what others wait for: {names}"
-                self._tell(JobWaiting(service.spec.name, reason))
-
-
-def _needed(services: Iterable[Service]) -> set[Service]:
-    """What they depend on, and what that depends on."""
-    queue = list(services)
-    found: set[Service] = set()
-    for service in queue:  # it grows meanwhile
-        new = {other for other, _ in service.after} - found
-        queue += new
-        found |= new
-    return found
+        if all(any(other in self._waiting for other in service.before) for service in reversed(self._taken)):
+            self._told = True
+            first = next(service for service in self._waiting if any(other in self._taken for other, _ in service.after))
+            names = ", ".join(service.spec.name for service in self._taken)
+            reason = f"no more than max_parallel = {self._count} may run, and those that do are what others wait for: {names}"
+            self._tell(JobWaiting(first.spec.name, reason))

@@ -79,8 +79,7 @@ def test_a_sigint_to_us_is_typed_where_nobody_types(cli, tmp_path):
 
 def test_begun_in_the_background_it_is_stopped_and_goes_on_in_the_foreground(terminal):
     before = settings(terminal)
-    terminal.start("bash", "--norc", "--noprofile", "--noediting", "-i", env=os.environ | {"PS1": "prompt> "})
-    terminal.read_until(rb"prompt> ")
+    terminal.start_shell()
     terminal.type(b"dtee-async --capture=pty -O file sh -c 'echo be''gun; read word; exit 3' &\n")
     end = terminal.read_until(rb"\[1\] \d+")
     terminal.type(b"until jobs -s | grep -q dtee; do sleep 0.02; done; echo is_''stopped\n")

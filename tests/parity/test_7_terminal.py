@@ -68,7 +68,7 @@ def job_name(pid):
 
 
 def test_one_ctrl_c_stops_a_loop_of_an_interactive_shell_and_the_prompt_comes_back(terminal):
-    interactive(terminal)
+    terminal.start_shell()
     terminal.type(b"while :; do dtee-async -C file sh -c 'echo be''gun; exec sleep 100'; done\n")
     end = terminal.read_until(rb"begun\n")
     terminal.type(b"\x03")
@@ -78,11 +78,6 @@ def test_one_ctrl_c_stops_a_loop_of_an_interactive_shell_and_the_prompt_comes_ba
     assert terminal.wait() == 5
     assert terminal.shown.count(b"begun\n") == 1
     assert b"Traceback" not in terminal.shown
-
-
-def interactive(terminal):
-    terminal.start("bash", "--norc", "--noprofile", "--noediting", "-i", env=os.environ | {"PS1": "prompt> "})
-    terminal.read_until(rb"prompt> ")
 
 
 def test_cron_mode_says_what_it_has_at_ctrl_c(terminal):
@@ -185,7 +180,7 @@ combined_overwrite = "b.log"
 
 def test_ctrl_c_ends_the_jobs_and_then_the_prompt_comes_back(terminal, loop_name):
     (terminal.folder / "jobs.toml").write_text(JOBS)
-    interactive(terminal)
+    terminal.start_shell()
     terminal.type(f"dtee-async --jobs jobs.toml --loop {loop_name}\n".encode())
     end = terminal.read_until(rb"(?s)\| begun\n.*\| begun\n")
     assert len(jobs_alive(terminal.folder)) >= 2
